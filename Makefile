@@ -1,0 +1,51 @@
+# Everything is set up by the target that needs it: one .venv, versions from requirements.lock.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LOCK   := requirements.lock
+CUDA   := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p' | head -1)
+GPU_EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(filter 13 14,$(CUDA)),cuda13,))
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
+
+.PHONY: demo test test-full lint sanitize bench model-card clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else f"make: wanted Python 3.10 to 3.13, got {v[0]}.{v[1]}; name another one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo 'make: wanted the module ensurepip, got none; install the package python3-venv' >&2; exit 1; }
+	@c++ --version >/dev/null 2>&1 || g++ --version >/dev/null 2>&1 || { echo 'make: wanted a C++ compiler, got none; install the package g++' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml $(LOCK) | $(BIN)/python
+	@echo "make: $(if $(GPU_EXTRA),NVIDIA driver with CUDA $(CUDA) found: installing the extra $(GPU_EXTRA),no NVIDIA driver found: installing for the CPU)"
+	$(PIP) --editable ".$(if $(GPU_EXTRA),[$(GPU_EXTRA)],)"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.runtime  ## swap the face in the sample clip, on the GPU where there is one
+	$(BIN)/python -m engine demo
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/.dev lint  ## what CI runs
+	$(BIN)/pytest -m "not full and not benchmark_suite"
+
+test-full: $(VENV)/.dev lint  ## everything, the sanitizers in full included
+	$(BIN)/pytest -m "not benchmark_suite"
+	$(MAKE) sanitize
+
+sanitize: $(VENV)/.dev  ## kernels under ThreadSanitizer, AddressSanitizer and UBSan
+	$(BIN)/python -m kernels.sanitize
+
+bench: $(VENV)/.dev  ## timings of kernels and pipeline beside the reference flow
+	$(BIN)/pytest -m benchmark_suite tests/benchmark
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
