@@ -1,13 +1,13 @@
 """The error tree. Every message reads ``<where>: wanted <x>, got <y>; <do this>``.
 
-    EngineError
-    ├── InputError        a file, picture, stream or argument that the user gave
-    │   ├── MediaError    a container or codec: FFmpeg's own words are in it
-    │   └── NoFaceError   a source picture in which no face, or more than one, was found
-    ├── ModelError        an ONNX file, a contract, a profile or a plan that does not fit
-    ├── DeviceError       a missing or failing GPU, driver or library
-    │   └── PoisonedError the context is lost: the run ends, what was written is finalised
-    └── OutputError       an output that can't be opened, written or finished
+EngineError
+├── InputError        a file, picture, stream or argument that the user gave
+│   ├── MediaError    a container or codec: FFmpeg's own words are in it
+│   └── NoFaceError   a source picture in which no face, or more than one, was found
+├── ModelError        an ONNX file, a contract, a profile or a plan that does not fit
+├── DeviceError       a missing or failing GPU, driver or library
+│   └── PoisonedError the context is lost: the run ends, what was written is finalised
+└── OutputError       an output that can't be opened, written or finished
 """
 
 from __future__ import annotations

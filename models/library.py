@@ -1,0 +1,190 @@
+"""The user's own model files: taken in by hash, found by contract, never guessed.
+
+The folder is `$FACE_ENGINE_MODELS`, else `$XDG_DATA_HOME/face-engine/models`, else `~/.local/share/...`.
+One file serves a contract at a time; `index.json` says which.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.contract import Contract, bind, contract_names, find_emap, load_contract
+from models.onnx_file import OnnxFile, OnnxFileError, read_onnx, sha256_of
+
+__all__ = ["ModelFile", "ModelFileError", "add", "find", "folder", "installed", "open_file", "recognise"]
+
+
+class ModelFileError(ValueError):
+    """A model file is missing, fits no contract, or fits several."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX file that serves a contract. `tensors` maps the contract's names to the file's."""
+
+    contract: Contract
+    path: Path
+    sha256: str
+    tensors: dict[str, str]
+
+    def emap(self) -> npt.NDArray[np.float32] | None:
+        """The identity map stored in a swapper's file, float32 [size, size]; None for other models."""
+        if self.contract.emap is None:
+            return None
+        onnx = read_onnx(self.path)
+        initializer = find_emap(self.contract.emap, onnx)
+        return None if initializer is None else onnx.values(initializer)
+
+
+def folder() -> Path:
+    """Where the user's model files are kept; not created here."""
+    if own := os.environ.get("FACE_ENGINE_MODELS"):
+        return Path(own)
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "face-engine" / "models"
+
+
+def recognise(path: Path, wanted: str | None = None) -> tuple[Contract, dict[str, str]]:
+    """The contract that a file serves, and its tensors' names; raises ModelFileError with every misfit.
+
+    Of several contracts that fit, the one whose published file name this is; else the caller must name one.
+    """
+    onnx = _read(path)
+    names = (wanted,) if wanted else contract_names()
+    fits: list[tuple[Contract, dict[str, str]]] = []
+    faults: list[str] = []
+    for name in names:
+        contract = load_contract(name)
+        if contract.drawn_faces_only and not wanted:
+            continue
+        tensors, misfits = bind(contract, onnx)
+        if misfits:
+            faults.append(f"  {name}: " + "; ".join(misfits))
+        else:
+            fits.append((contract, tensors))
+    if len(fits) > 1:
+        exact = [fit for fit in fits if fit[0].file == path.name]
+        fits = exact or fits
+    if len(fits) == 1:
+        return fits[0]
+    if not fits:
+        raise ModelFileError(
+            f"{path}: wanted an ONNX file that fits {'the contract ' + wanted if wanted else 'a contract'}, got one "
+            f"that fits none; see what differs:\n" + "\n".join(faults)
+        )
+    candidates = ", ".join(contract.name for contract, _ in fits)
+    raise ModelFileError(
+        f"{path}: wanted a file that fits one contract, got one that fits {candidates}; "
+        f"say which: python -m models add {path.name} --as {fits[0][0].name}"
+    )
+
+
+def add(path: Path, wanted: str | None = None, *, replace: bool = False) -> ModelFile:
+    """Check a file against the contracts and take a copy into the model folder under its hash."""
+    contract, tensors = recognise(path, wanted)
+    digest = sha256_of(path)
+    index = _index()
+    held = index.get(contract.name)
+    if held and held["sha256"] != digest and not replace:
+        raise ModelFileError(
+            f"{path}: wanted no other file for {contract.name}, got {held['name']} (sha256 {held['sha256'][:12]}) "
+            "already there; add --replace to put this one in its place"
+        )
+    home = folder()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target = home / f"{digest}.onnx"
+    if not target.exists():
+        handle, temporary = tempfile.mkstemp(dir=home, suffix=".part")
+        os.close(handle)
+        try:
+            shutil.copyfile(path, temporary)
+            Path(temporary).replace(target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    index[contract.name] = {"sha256": digest, "name": path.name}
+    _write_index(index)
+    if held and held["sha256"] != digest and held["sha256"] not in {item["sha256"] for item in index.values()}:
+        (home / f"{held['sha256']}.onnx").unlink(missing_ok=True)
+    return ModelFile(contract, target, digest, tensors)
+
+
+def find(contract_name: str) -> ModelFile:
+    """The one file that serves a contract: the packaged one, or the user's; raises ModelFileError without one."""
+    contract = load_contract(contract_name)
+    if contract.packaged:
+        return open_file(contract, Path(__file__).parent / contract.packaged)
+    held = _index().get(contract_name)
+    if held is None:
+        raise ModelFileError(
+            f"model {contract_name}: wanted a file for this contract in {folder()}, got none; "
+            f"add yours: python -m models add {contract.file}"
+        )
+    found = open_file(contract, folder() / f"{held['sha256']}.onnx")
+    if found.sha256 != held["sha256"]:
+        raise ModelFileError(
+            f"{found.path}: wanted the SHA-256 {held['sha256'][:12]}, got {found.sha256[:12]}; the file has changed: "
+            f"add it again: python -m models add {contract.file} --replace"
+        )
+    return found
+
+
+def open_file(contract: Contract, path: Path) -> ModelFile:
+    """A file under a contract that is known; raises ModelFileError where it does not fit."""
+    tensors, misfits = bind(contract, _read(path))
+    if misfits:
+        raise ModelFileError(
+            f"{path}: wanted a file that fits the contract {contract.name}, got misfits; replace the file:\n  "
+            + "\n  ".join(misfits)
+        )
+    return ModelFile(contract, path, sha256_of(path), tensors)
+
+
+def installed() -> dict[str, str]:
+    """Contract name -> file name, for every contract that has a file now."""
+    held = {name: item["name"] for name, item in _index().items()}
+    for name in contract_names():
+        contract = load_contract(name)
+        if contract.packaged and (Path(__file__).parent / contract.packaged).is_file():
+            held[name] = contract.file
+    return held
+
+
+def _read(path: Path) -> OnnxFile:
+    try:
+        return read_onnx(path)
+    except OnnxFileError as error:
+        raise ModelFileError(str(error)) from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: wanted a readable ONNX file, got {error.strerror}; check the path") from error
+
+
+def _index() -> dict[str, dict[str, str]]:
+    path = folder() / "index.json"
+    if not path.exists():
+        return {}
+    try:
+        loaded: Any = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            str(name): {"sha256": str(item["sha256"]), "name": str(item["name"])} for name, item in loaded.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{path}: wanted the index of the model folder, got unreadable content ({error}); "
+            "remove it and add the files again"
+        ) from error
+
+
+def _write_index(index: dict[str, dict[str, str]]) -> None:
+    path = folder() / "index.json"
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(index, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,132 @@
+"""Profile: one operating point, read from `profiles/NAME.toml` or a TOML file of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from models.tables import TableError, from_table, read_toml
+
+__all__ = ["Profile", "load_profile", "profile_names"]
+
+FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Models:
+    """Which contract fills which role; an empty refiner or embedder means that the role is not filled."""
+
+    detector: str
+    swapper: str
+    embedder: str
+    refiner: str = ""
+
+
+@dataclass(frozen=True)
+class Detect:
+    """Detector options. Thresholds at 0 mean the contract's."""
+
+    size_px: int = 640
+    second_pass_px: int = 128
+    every: int = 1
+    score_threshold: float = 0.0
+    iou_threshold: float = 0.0
+    max_detections: int = 64
+
+
+@dataclass(frozen=True)
+class Track:
+    """Slots, coasting and smoothing. `cut_threshold` is a mean absolute luma difference in 0..255."""
+
+    faces: int = 4
+    coast_frames: int = 5
+    cut_threshold: float = 24.0
+    smoothing: float = 0.6
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Crop-space masks, combined by minimum. Lengths are fractions of the crop's side."""
+
+    kinds: tuple[Literal["ellipse", "box", "erode_blur"], ...] = ("ellipse",)
+    ellipse: float = 0.44
+    ellipse_blur: float = 0.094
+    box_blur: float = 0.3
+
+
+@dataclass(frozen=True)
+class Encode:
+    """The encoder of file output; `quality` is a constant rate factor (lower is better)."""
+
+    codec: Literal["h264", "hevc"] = "h264"
+    quality: int = 18
+    preset: str = "veryfast"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Milliseconds a frame may take, and a stage; a frame budget of 0 means 1000 / the input's rate."""
+
+    frame: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One operating point. `threads` 0 means as many as the machine has cores for this process."""
+
+    name: str
+    task: Literal["swap"]
+    says: str
+    models: Models
+    backend: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    threads: int = 0
+    slots: int = 6
+    opacity: float = 1.0
+    detect: Detect = field(default_factory=Detect)
+    track: Track = field(default_factory=Track)
+    mask: Mask = field(default_factory=Mask)
+    encode: Encode = field(default_factory=Encode)
+    budget_ms: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        for label, value, low, high in (
+            ("detect.size_px", self.detect.size_px, 32, 4096),
+            ("detect.every", self.detect.every, 1, 1000),
+            ("track.faces", self.track.faces, 1, 64),
+            ("slots", self.slots, 3, 64),
+            ("threads", self.threads, 0, 1024),
+            ("opacity", self.opacity, 0, 1),
+            ("track.smoothing", self.track.smoothing, 0, 1),
+            ("detect.score_threshold", self.detect.score_threshold, 0, 1),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{label}: wanted {low} to {high}, got {value}; correct the value")
+        for label, size in (
+            ("detect.size_px", self.detect.size_px),
+            ("detect.second_pass_px", self.detect.second_pass_px),
+        ):
+            if size % 32:
+                raise ValueError(f"{label}: wanted a multiple of 32, got {size}; correct the value")
+        if self.detect.every > 1 and not self.models.refiner:
+            raise ValueError(f"detect.every: wanted 1 without a refiner, got {self.detect.every}; name a refiner")
+
+
+def profile_names() -> tuple[str, ...]:
+    """The names of the profiles that come with the project, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load_profile(name: str | Path) -> Profile:
+    """A profile by name, or from the user's own .toml file; raises TableError where it does not read."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{name}.toml"
+        if not path.is_file():
+            raise TableError(
+                f"profile {name}: wanted one of {', '.join(profile_names())} or a .toml file, got {str(name)!r}; "
+                "correct the name"
+            )
+    return from_table(Profile, read_toml(path), str(path) if path.parent != FOLDER else f"profiles/{path.name}")
