@@ -1,0 +1,128 @@
+"""Everything that is not the processed picture: other streams, metadata, chapters, and what was lost."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any, Final, cast
+
+import av
+
+from engine.video.ai_altered import container_tags
+from engine.video.pyav import FFMPEG_ERRORS, words_on_retry
+from engine.video.source import Source
+
+__all__ = ["MUXER_OPTIONS", "add_streams", "copy_metadata", "open_muxer", "what_was_lost"]
+
+#: Without this the mp4 muxer drops every key that iTunes has no name for.
+MUXER_OPTIONS: Final = {"mp4": {"movflags": "use_metadata_tags"}, "mov": {"movflags": "use_metadata_tags"}}
+
+# Written by the container itself; those of the input would be false.
+_CONTAINER_KEYS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
+# Statistics that mkvmerge leaves on a stream, which re-encoding makes false.
+_VIDEO_KEYS: Final = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"}
+
+
+def open_muxer(target: str | io.BytesIO, muxer: str) -> av.container.OutputContainer:
+    """An output container with the options that keep all metadata."""
+    return av.open(target, "w", format=muxer, container_options=MUXER_OPTIONS.get(muxer))
+
+
+def add_streams(
+    container: av.container.OutputContainer, muxer: str, source: Source
+) -> tuple[dict[int, av.stream.Stream], list[str]]:
+    """Add a copy of every stream of `source` but the processed one.
+
+    Returns the output streams by the input's index, and a note for each stream that the container can't
+    hold. Each is first tried alone in memory, since one refused stream would fail the whole header.
+    """
+    streams: dict[int, av.stream.Stream] = {}
+    notes: list[str] = []
+    for stream in source.container.streams:
+        if stream.index == source.video_stream.index or _is_rewritten(stream, source):
+            continue
+        said = _refusal(stream, muxer)
+        if said is None:
+            streams[stream.index] = _add(container, stream)
+        else:
+            name = source.info.streams[stream.index].codec or "unnamed"
+            notes.append(f"stream {stream.index} ({stream.type}, {name}) is left out: {muxer} can't hold it: {said}")
+    return streams, notes
+
+
+def _is_rewritten(stream: av.stream.Stream, source: Source) -> bool:
+    """Tracks of mov and mp4 that their muxer writes anew from chapters and from the timecode tag."""
+    if not source.info.container.startswith("mov"):
+        return False
+    if stream.type == "data" and "timecode" in stream.metadata:
+        return source.info.timecode is not None
+    # Subtitles proper have the tag tx3g.
+    context = stream.codec_context
+    is_text = stream.type == "subtitle" and context is not None and context.codec_tag == "text"
+    return is_text and bool(source.container.chapters())
+
+
+def _add(container: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
+    added = cast(av.stream.Stream, container.add_stream_from_template(cast(Any, stream), opaque=True))
+    added.metadata.update(stream.metadata)
+    added.disposition = stream.disposition
+    return added
+
+
+def _refusal(stream: av.stream.Stream, muxer: str) -> str | None:
+    """Why this muxer refuses a stream, in FFmpeg's words; None if it takes it."""
+
+    def attempt() -> None:
+        container = open_muxer(io.BytesIO(), muxer)
+        _add(container, stream)
+        container.start_encoding()
+        with contextlib.suppress(*FFMPEG_ERRORS):  # no packet was written: only the header counts here
+            container.close()
+
+    try:
+        attempt()
+    except FFMPEG_ERRORS as error:
+        return words_on_retry(error, attempt)
+    return None
+
+
+def copy_metadata(
+    container: av.container.OutputContainer, video: av.VideoStream, source: Source, *, timecode: bool
+) -> None:
+    """Container, video stream and chapter metadata, plus the AI-altered mark. Before the header is written."""
+    given = {k: v for k, v in source.container.metadata.items() if k.lower() not in _CONTAINER_KEYS}
+    if not timecode:
+        given = {k: v for k, v in given.items() if k.lower() != "timecode"}
+    container.metadata.update({**given, **container_tags(given)})
+    for key, value in source.video_stream.metadata.items():
+        stale = key.lower().startswith(("bps-", "number_of_", "duration-", "_statistics"))
+        if key.lower() not in _VIDEO_KEYS | {"timecode"} and not stale:
+            video.metadata[key] = value
+    if timecode and source.info.timecode:
+        video.metadata["timecode"] = source.info.timecode
+    video.disposition = source.video_stream.disposition
+    container.set_chapters(source.container.chapters())
+
+
+def what_was_lost(path: Path, source: Source, streams: dict[int, int]) -> list[str]:
+    """Notes on metadata that the finished file does not give back; `streams` maps input to output index."""
+    notes = []
+    with av.open(f"file:{path}", metadata_errors="replace") as written:
+        have = {key.lower() for key in written.metadata}
+        lost = [k for k in source.container.metadata if k.lower() not in have | _CONTAINER_KEYS | {"timecode"}]
+        if lost:
+            notes.append(f"container metadata not carried: {', '.join(sorted(lost))}")
+        wanted_chapters, got_chapters = len(source.container.chapters()), len(written.chapters())
+        if wanted_chapters != got_chapters:
+            notes.append(f"chapters: {wanted_chapters} in the input, {got_chapters} in the output")
+        for before, after in sorted(streams.items()):
+            if after >= len(written.streams):
+                continue
+            was, now = source.info.streams[before], written.streams[after]
+            names = {key.lower(): value for key, value in now.metadata.items()}
+            if was.language and was.language != "und" and names.get("language") != was.language:
+                notes.append(f"stream {before}: its language {was.language} is not carried")
+            if was.title and was.title not in (names.get("title"), names.get("name"), names.get("handler_name")):
+                notes.append(f"stream {before}: its title {was.title!r} is not carried")
+    return notes

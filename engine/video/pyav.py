@@ -1,0 +1,181 @@
+"""PyAV behind one typed door: error words, names of colour, planes without copies.
+
+What other modules need from PyAV and its stubs do not state is asked here once, so that `Any` ends here.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, cast
+
+import av
+import av.logging
+import numpy as np
+from av.video.plane import VideoPlane
+from numpy.typing import NDArray
+
+__all__ = [
+    "CHROMA_LOCATIONS",
+    "FFMPEG_ERRORS",
+    "MATRIX_NAMES",
+    "PRIMARIES_NAMES",
+    "TRANSFER_NAMES",
+    "U8Plane",
+    "chroma_locations",
+    "ffmpeg_url",
+    "is_encoder_missing",
+    "is_url",
+    "plane_view",
+    "reformat",
+    "set_display_matrix",
+    "words",
+    "words_on_retry",
+    "writable_plane",
+]
+
+U8Plane = NDArray[np.uint8]
+
+#: What PyAV raises when FFmpeg fails (FFmpegError), when a codec is unknown or does not fit a container
+#: (ValueError), or when the operating system refuses (OSError).
+FFMPEG_ERRORS: Final = (av.FFmpegError, OSError, ValueError)
+
+# Code points of ISO/IEC 23091-2; FFmpeg, H.264, HEVC and MP4's "colr" use the same numbers.
+MATRIX_NAMES: Final = {
+    0: "rgb", 1: "bt709", 2: "unspecified", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m",
+    8: "ycgco", 9: "bt2020nc", 10: "bt2020c", 14: "ictcp",
+}  # fmt: skip
+PRIMARIES_NAMES: Final = {
+    1: "bt709", 2: "unspecified", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film",
+    9: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213",
+}  # fmt: skip
+TRANSFER_NAMES: Final = {
+    1: "bt709", 2: "unspecified", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear",
+    9: "log100", 10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10",
+    15: "bt2020-12", 16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
+}  # fmt: skip
+CHROMA_LOCATIONS: Final = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+
+# Log level and captures are global in PyAV: one thread listens at a time.
+_LISTENING = threading.Lock()
+
+
+def is_encoder_missing(error: BaseException) -> bool:
+    """True for PyAV's complaint about a codec name that this build of FFmpeg does not know."""
+    return type(error).__name__ == "UnknownCodecError"
+
+
+def is_url(uri: str) -> bool:
+    """True for `rtsp://...` and its like, False for a path in the file system."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", uri) is not None
+
+
+def ffmpeg_url(uri: str | Path) -> str:
+    """What to hand to FFmpeg: paths get `file:`, so that a colon in a name is not read as a protocol."""
+    text = str(uri)
+    return text if is_url(text) else f"file:{text}"
+
+
+def words(error: BaseException) -> str:
+    """FFmpeg's own words in an exception, without the number and the path that PyAV puts around them."""
+    strerror = getattr(error, "strerror", None)
+    return str(strerror) if strerror else str(error)
+
+
+@contextmanager
+def _listening(level: int) -> Iterator[list[tuple[int, str, str]]]:
+    with _LISTENING:
+        level_before, skip_before = av.logging.get_level(), av.logging.get_skip_repeated()
+        av.logging.set_skip_repeated(False)
+        av.logging.set_level(level)
+        try:
+            with av.logging.Capture() as lines:
+                yield lines
+        finally:
+            av.logging.set_level(level_before)
+            av.logging.set_skip_repeated(skip_before)
+
+
+def words_on_retry(error: BaseException, again: Callable[[], object]) -> str:
+    """FFmpeg's words for `error`, with the log lines of a second attempt.
+
+    FFmpeg's log is off in ordinary operation: PyAV hands each line to Python, and a codec thread that
+    logs while another thread closes that codec with Python's lock held would never end. So the log is
+    heard only here, when something has already failed and is tried `again`.
+    """
+    said = words(error)
+    with _listening(av.logging.ERROR) as lines:
+        try:
+            again()
+        except FFMPEG_ERRORS as second:
+            said = words(second)
+    heard = [f"{name}: {line.strip()}" if name else line.strip() for _, name, line in lines]
+    unique = list(dict.fromkeys(heard))[-3:]
+    return f"{said} ({'; '.join(unique)})" if unique else said
+
+
+def chroma_locations(container: av.container.InputContainer) -> dict[int, str]:
+    """Chroma siting by stream index, for the streams that state one.
+
+    PyAV has no property for it; FFmpeg's description of a container names it when the log level is verbose.
+    """
+    dumps_format = cast("Callable[[], str]", cast(Any, container).dumps_format)
+    with _listening(av.logging.INFO):
+        av.logging.set_libav_level(av.logging.VERBOSE)
+        try:
+            text = dumps_format()
+        finally:
+            av.logging.set_libav_level(av.logging.INFO)
+    found = {}
+    for line in text.splitlines():
+        stream = re.match(r"\s*Stream #\d+:(\d+).*?: Video: ", line)
+        place = re.search(rf"\([^()]*\b({'|'.join(CHROMA_LOCATIONS)})\)", line)
+        if stream and place:
+            found[int(stream.group(1))] = place.group(1)
+    return found
+
+
+def plane_view(plane: VideoPlane, width_bytes: int) -> U8Plane:
+    """The plane's memory as a read-only (height, width_bytes) array: no copy, rows `line_size` apart.
+
+    The view keeps the frame's memory alive. It can't be made writable: decoders read these surfaces as
+    references for the pictures that follow.
+    """
+    return _rows(memoryview(cast(Any, plane)).toreadonly(), plane, width_bytes)
+
+
+def writable_plane(plane: VideoPlane, width_bytes: int) -> U8Plane:
+    """As `plane_view`, but writable: only for frames that we allocated ourselves."""
+    return _rows(memoryview(cast(Any, plane)), plane, width_bytes)
+
+
+def _rows(memory: memoryview, plane: VideoPlane, width_bytes: int) -> U8Plane:
+    pitch_bytes = abs(plane.line_size)
+    rows = np.frombuffer(memory, np.uint8)[: pitch_bytes * plane.height].reshape(plane.height, pitch_bytes)
+    # A negative pitch means that rows lie bottom up in memory.
+    return (rows[::-1] if plane.line_size < 0 else rows)[:, :width_bytes]
+
+
+def reformat(frame: av.VideoFrame, pixel_format: str, **options: Any) -> av.VideoFrame:
+    """`frame.reformat` in one thread; the threads of the profile's budget are the codec's.
+
+    Time stamps and side data go along; the result is `frame` itself where nothing had to be done.
+    """
+    try:
+        result = frame.reformat(format=pixel_format, threads=1, **options)
+    except TypeError:  # PyAV 16 converts in one thread and has no such argument
+        result = frame.reformat(format=pixel_format, **options)
+    result.pts, result.time_base = frame.pts, cast(Any, frame).time_base
+    return result
+
+
+def set_display_matrix(stream: av.VideoStream, matrix: tuple[int, ...]) -> bool:
+    """Give an output stream its display matrix; False where this PyAV (before 18) can't."""
+    setter = getattr(stream, "set_display_matrix", None)
+    if setter is None:
+        return False
+    setter(matrix)
+    return True

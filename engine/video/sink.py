@@ -1,0 +1,256 @@
+"""Write a video: pictures from NV12 memory, everything else copied from the source.
+
+    with open_sink("out.mp4", source, threads=2) as sink:
+        for item in source:
+            if isinstance(item, PassThrough):
+                sink.pass_through(item)
+            else:
+                sink.write((y, uv), item)
+
+The file is written under a hidden name beside the final one and renamed by `close()`, which leaving the
+`with` block calls. After an exception, leaving it calls `abort()`: OUT.partial.mp4, playable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal
+
+import av
+
+from engine.errors import InputError, OutputError, explain
+from engine.video.ai_altered import append_xmp_box
+from engine.video.carry import add_streams, copy_metadata, open_muxer, what_was_lost
+from engine.video.encoder import CARRIED_SIDE_DATA, CODECS, EncoderSettings, FramePacker, add_encoder, even
+from engine.video.output_place import OutputPlace
+from engine.video.pyav import FFMPEG_ERRORS, U8Plane, words
+from engine.video.source import DecodedFrame, PassThrough, Source
+
+__all__ = ["Sink", "open_sink"]
+
+_MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+
+# Carried by other means (stream, container) or without meaning behind an encoder.
+_EXPECTED_SIDE_DATA: Final = frozenset({
+    "DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "S12M_TIMECODE", "GOP_TIMECODE",
+    "MOTION_VECTORS", "VIDEO_ENC_PARAMS", "VIDEO_HINT", "REGIONS_OF_INTEREST", "PANSCAN", "UNKNOWN",
+    "SEI_UNREGISTERED",
+})  # fmt: skip
+
+
+class Sink:
+    """An output being written. Made by `open_sink`; calls from several threads take turns."""
+
+    def __init__(self, place: OutputPlace, source: Source, settings: EncoderSettings) -> None:
+        self._place = place
+        self._source = source
+        self._muxer = _MUXERS[place.suffix]
+        self._lock = threading.RLock()
+        self._state: Literal["open", "closed"] = "open"
+        self._failed = False
+        self._notes: list[str] = []
+        self._durations: dict[int, int] = {}
+        self._lost_side_data: set[str] = set()
+        self.frames_written = 0
+        info = source.info
+        self._size_px = (info.width_px, info.height_px)
+        self._packer = FramePacker(info.width_px, info.height_px, CODECS[settings.codec][1])
+        self._open(settings)
+        if (even(info.width_px), even(info.height_px)) != self._size_px:
+            self._notes.append(
+                f"{info.width_px}x{info.height_px} is written as {even(info.width_px)}x{even(info.height_px)}: "
+                "4:2:0 video has even sizes; the last column and row are repeated"
+            )
+        if self._muxer == "matroska" and (info.time_base * 1000).denominator != 1:
+            self._notes.append("mkv counts time in whole ms: time stamps are rounded to that")
+
+    @property
+    def path(self) -> Path:
+        """Where the finished file will be (symbolic links resolved)."""
+        return self._place.final
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the output could not take over or had to change, one sentence each; complete after close."""
+        lost = tuple(f"{kind} on pictures is not carried" for kind in sorted(self._lost_side_data))
+        return tuple(self._notes) + lost
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, planes: tuple[U8Plane, U8Plane], frame: DecodedFrame) -> None:
+        """Encode one picture exactly as given: no colour conversion, no scaling.
+
+        planes: (y, uv) as uint8 NV12, y HxW, uv ceil(H/2) x 2*ceil(W/2), any row pitch; free to be
+        overwritten when this returns. frame: the source's, for time stamp, duration and side data.
+        Raises OutputError with FFmpeg's words when encoding or writing fails; `abort()` is next then.
+        """
+        with self._lock, self._explained(f"picture {frame.index}"):
+            self._check_open()
+            y, uv = planes
+            self._check_shapes(y, uv)
+            if frame.duration:
+                self._durations[frame.pts] = frame.duration
+            self._lost_side_data |= frame.side_data - CARRIED_SIDE_DATA - _EXPECTED_SIDE_DATA
+            self._mux(self._video.encode(self._packer.pack(y, uv, frame)))
+            self.frames_written += 1
+
+    def pass_through(self, item: PassThrough) -> None:
+        """Copy a packet of another stream; the sink owns it from here on.
+
+        Packets of streams that the container can't hold (said in `notes` since open) are let go.
+        """
+        with self._lock, self._explained(f"a packet of stream {item.stream_index}"):
+            self._check_open()
+            stream = self._streams.get(item.stream_index)
+            if stream is None:
+                return
+            packet = item.packet
+            if packet.dts is None:
+                packet.dts = packet.pts
+            packet.stream = stream
+            self._container.mux_one(packet)
+
+    def close(self) -> Path:
+        """Flush, finish and rename to the final name. Raises OutputError and leaves nothing on failure."""
+        with self._lock:
+            self._check_open()
+            self._state = "closed"
+            try:
+                if self.frames_written == 0:
+                    raise OutputError(explain(self._place.name, "at least one picture", "none", "check the input"))
+                with self._explained("the end of the file"):
+                    self._finish_container()
+                    indices = {self._source.info.video_index: self._video.index}
+                    indices |= {before: after.index for before, after in self._streams.items()}
+                    self._notes += what_was_lost(self._place.temporary, self._source, indices)
+                return self._place.complete()
+            except BaseException:
+                self._place.discard()
+                raise
+
+    def abort(self) -> Path | None:
+        """Finish what was written so far as NAME.partial.SUFFIX and return that path.
+
+        None, and nothing left behind, when no picture was written or the file can't be finished (a full
+        disk). Never raises for FFmpeg's failures; does nothing after `close`.
+        """
+        with self._lock:
+            if self._state == "closed":
+                return None
+            self._state = "closed"
+            try:
+                if self.frames_written == 0:
+                    self._let_container_go()
+                    return None
+                self._finish_container()
+                return self._place.keep_partial()
+            except (*FFMPEG_ERRORS, OutputError) as error:
+                self._notes.append(f"no partial file could be finished: {words(error)}")
+                return None
+            finally:
+                self._place.discard()
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _open(self, settings: EncoderSettings) -> None:
+        """Build the container and write its header, once more without the timecode if that is refused."""
+        for timecode in (True, False):
+            container = open_muxer(str(self._place.temporary), self._muxer)
+            video = add_encoder(container, self._place.name, self._source.info, settings)
+            self._streams, notes = add_streams(container, self._muxer, self._source)
+            copy_metadata(container, video, self._source, timecode=timecode)
+            try:
+                container.start_encoding()
+            except FFMPEG_ERRORS as error:
+                if timecode and self._source.info.timecode:
+                    self._notes.append(f"timecode {self._source.info.timecode} is not carried: {words(error)}")
+                    continue
+                raise OutputError(
+                    explain(self._place.name, f"a {self._muxer} header", words(error), "try another container")
+                ) from error
+            self._container, self._video = container, video
+            self._notes += notes
+            return
+
+    def _mux(self, packets: list[av.Packet[Any]]) -> None:
+        for packet in packets:
+            if packet.pts is not None:
+                packet.duration = self._durations.pop(packet.pts, packet.duration)
+            self._container.mux_one(packet)
+
+    def _finish_container(self) -> None:
+        if not self._failed:
+            self._mux(self._video.encode(None))
+        self._container.close()
+        if self._muxer in ("mp4", "mov"):
+            append_xmp_box(self._place.temporary)
+
+    def _let_container_go(self) -> None:
+        with contextlib.suppress(*FFMPEG_ERRORS):  # the file is removed next: its trailer does not matter
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FFMPEG_ERRORS as error:
+            self._failed = True
+            raise OutputError(
+                explain(self._place.name, f"{what} written", words(error), "check disk space and settings")
+            ) from error
+
+    def _check_open(self) -> None:
+        if self._state != "open":
+            raise OutputError(explain(self._place.name, "an open output", "a closed one", "open a new sink"))
+
+    def _check_shapes(self, y: U8Plane, uv: U8Plane) -> None:
+        width, height = self._size_px
+        chroma = ((height + 1) // 2, even(width))
+        if y.shape != (height, width) or uv.shape != chroma or y.dtype != "uint8" or uv.dtype != "uint8":
+            got = f"{y.dtype} y {y.shape}, {uv.dtype} uv {uv.shape}"
+            wanted = f"uint8 y {(height, width)}, uint8 uv {chroma}"
+            raise InputError(explain("Sink.write", wanted, got, "pass NV12 planes of the source's size"))
+
+
+def open_sink(
+    path: str | Path,
+    source: Source,
+    *,
+    threads: int,
+    codec: Literal["h264", "hevc"] = "h264",
+    quality: int = 18,
+    preset: str = "veryfast",
+    overwrite: bool = True,
+) -> Sink:
+    """Open an output (.mp4, .mov or .mkv) for the pictures of `source`, and write its header.
+
+    quality: CRF, 0 (lossless) to 51. threads: of the encoder. preset: x264's and x265's names. An existing
+    file is replaced, in one step and only when the new one is complete, unless `overwrite` is False.
+    Everything of the source but the picture is carried over; what can't be is in `Sink.notes`.
+    Raises OutputError before any work: place, name, equal to the input, encoder missing or refusing.
+    """
+    if codec not in CODECS:
+        raise OutputError(explain(str(path), f"codec {' or '.join(CODECS)}", codec, "choose one of these"))
+    if not 0 <= quality <= 51:
+        raise OutputError(explain(str(path), "quality 0 to 51", quality, "18 is visually lossless"))
+    if threads < 1:
+        raise OutputError(explain(str(path), "threads of 1 or more", threads, "raise the thread budget"))
+    place = OutputPlace(path, suffixes=tuple(_MUXERS), inputs=(source.uri,), overwrite=overwrite)
+    try:
+        return Sink(place, source, EncoderSettings(codec, quality, preset, threads))
+    except BaseException:
+        place.discard()
+        raise
