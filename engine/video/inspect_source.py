@@ -14,7 +14,7 @@ from engine.video.info import Colour, StreamInfo, VideoInfo
 from engine.video.planes import DIRECT_FORMATS, conversion_note
 from engine.video.pyav import chroma_locations
 
-__all__ = ["describe", "refuse_what_we_cannot", "stated_end_s"]
+__all__ = ["describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
 
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
 _RANGE_FULL = 2
@@ -39,7 +39,6 @@ def describe(
     others = [s for s in container.streams.video if s.index != stream.index]
     if others:
         notes.append(f"{len(others)} other video stream(s) are copied as they are; only the first is processed")
-    matrix_bytes = side_data.get("DISPLAYMATRIX")
     light_bytes = side_data.get("CONTENT_LIGHT_LEVEL")
     return VideoInfo(
         uri=uri,
@@ -56,7 +55,7 @@ def describe(
         duration_s=duration_s,
         colour=colour,
         rotation_deg=-first.rotation % 360,  # FFmpeg counts anticlockwise
-        display_matrix=_DISPLAY_MATRIX.unpack(matrix_bytes[:36]) if matrix_bytes else None,
+        display_matrix=display_matrix(first),
         sample_aspect=stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio or None,
         interlaced=first.interlaced_frame,
         is_vfr=True if _rates_differ(stream) else None,
@@ -67,6 +66,12 @@ def describe(
         streams=tuple(_stream_info(s) for s in container.streams),
         notes=tuple(notes),
     )
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """The 9 numbers of a frame's display matrix (FFmpeg's layout, 16.16 fixed point), None without one."""
+    data = _side_data(frame).get("DISPLAYMATRIX")
+    return _DISPLAY_MATRIX.unpack(data[: _DISPLAY_MATRIX.size]) if data else None
 
 
 def refuse_what_we_cannot(info: VideoInfo, frame: av.VideoFrame, *, deinterlace: bool, place: str = "") -> None:

@@ -165,11 +165,9 @@ def reformat(frame: av.VideoFrame, pixel_format: str, **options: Any) -> av.Vide
     Time stamps and side data go along; the result is `frame` itself where nothing had to be done.
     """
     try:
-        result = frame.reformat(format=pixel_format, threads=1, **options)
+        return frame.reformat(format=pixel_format, threads=1, **options)
     except TypeError:  # PyAV 16 converts in one thread and has no such argument
-        result = frame.reformat(format=pixel_format, **options)
-    result.pts, result.time_base = frame.pts, cast(Any, frame).time_base
-    return result
+        return frame.reformat(format=pixel_format, **options)
 
 
 def set_display_matrix(stream: av.VideoStream, matrix: tuple[int, ...]) -> bool:
