@@ -1,0 +1,93 @@
+"""A low-latency inference engine for face video: frames in, frames out.
+
+The public API; nothing heavy is imported until a function is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from engine.pipeline import Pipeline
+    from engine.runner import Progress, RunResult
+    from profiles.profile import Profile
+
+__all__ = ["open_pipeline", "run"]
+
+Paths = str | Path | Sequence[str | Path]
+
+
+def open_pipeline(
+    profile: str | Path | Profile,
+    *,
+    source: Paths,
+    size: tuple[int, int],
+    faces: str | Sequence[str] = "all",
+    source_face: Literal["only", "largest", "leftmost"] = "only",
+    matrix: Literal["bt601", "bt709", "bt2020"] = "bt709",
+    full_range: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Pipeline:
+    """A pipeline for NV12 frames of `size` = (width, height) px, with the face of `source` ready to be put on.
+
+    `pipeline.step(nv12)` takes uint8 [height + ceil(height / 2), pitch >= width], NumPy or anything with DLPack,
+    under the colour `matrix` and range given here, and returns a Frame whose `.planes()` hold the result until
+    `profile.slots` more steps. `faces` is all, largest, leftmost or like=PICTURE; `say` gets one line for each
+    thing a user should know. Everything is allocated here; close it, or use it as a context manager.
+
+    Raises ModelError without the profile's models, DeviceError without the device asked for, NoFaceError for a
+    source picture that does not show exactly one face (or the one that `source_face` names).
+    """
+    from engine import pipeline
+    from kernels.launch import Colour
+
+    return pipeline.open_pipeline(
+        profile,
+        sources=_paths(source),
+        size=size,
+        colour=Colour(matrix, full_range),
+        faces=[faces] if isinstance(faces, str) else list(faces),
+        source_face=source_face,
+        say=say,
+    )
+
+
+def run(
+    profile: str | Path | Profile,
+    source: Paths,
+    input: str | Path,
+    output: str | Path,
+    *,
+    faces: str | Sequence[str] = "all",
+    source_face: Literal["only", "largest", "leftmost"] = "only",
+    deinterlace: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunResult:
+    """Put the face of `source` on the faces of a video or picture `input` and write `output`.
+
+    Every frame, in order; sound and other streams are carried over. `output` appears only when it is complete;
+    a run that ends early leaves a playable `OUT.partial.*`. `on_progress` is called after every frame.
+
+    Raises what `open_pipeline` raises, MediaError for input that can't be read, OutputError for output that
+    can't be written.
+    """
+    from engine import runner
+
+    return runner.run(
+        profile,
+        sources=_paths(source),
+        input=Path(input),
+        output=Path(output),
+        faces=[faces] if isinstance(faces, str) else list(faces),
+        source_face=source_face,
+        deinterlace=deinterlace,
+        on_progress=on_progress,
+        say=say,
+    )
+
+
+def _paths(given: Paths) -> list[Path]:
+    return [Path(given)] if isinstance(given, (str, Path)) else [Path(one) for one in given]

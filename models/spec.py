@@ -55,6 +55,16 @@ class Spec:
         """Bytes of a dense array of this Spec."""
         return prod(self.sizes) * DTYPE_BYTES[self.dtype]
 
+    @property
+    def mean_by_channel(self) -> tuple[float, float, float]:
+        """Mean of 0..255 for each of three channels, in the tensor's order; 0 where none is given."""
+        return _three(self.mean or (0.0,))
+
+    @property
+    def std_by_channel(self) -> tuple[float, float, float]:
+        """Standard deviation of 0..255 for each of three channels, in the tensor's order; 1 where none is given."""
+        return _three(self.std or (1.0,))
+
     def at(self, **axes: int) -> Spec:
         """The same Spec with some named axes given a size."""
         shape = tuple(axes.get(axis, axis) if isinstance(axis, str) else axis for axis in self.shape)
@@ -91,6 +101,10 @@ class Spec:
 
     def __str__(self) -> str:
         return f"{self.dtype} {_text(self.shape)}"
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
+    return (values[0], values[-1], values[-1]) if len(values) < 3 else (values[0], values[1], values[2])
 
 
 def _text(shape: tuple[Axis | None, ...]) -> str:

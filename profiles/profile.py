@@ -37,12 +37,19 @@ class Detect:
 
 @dataclass(frozen=True)
 class Track:
-    """Slots, coasting and smoothing. `cut_threshold` is a mean absolute luma difference in 0..255."""
+    """Faces a frame, coasting and smoothing.
+
+    `cut_threshold` is a mean absolute luma difference in 0..255; `min_cutoff` (cycles a frame) and `beta` are
+    the one-euro filter's: how much a still face rests, and how fast a moving one is followed. `like_threshold`
+    is the cosine from which a face counts as the one that was asked for.
+    """
 
     faces: int = 4
     coast_frames: int = 5
     cut_threshold: float = 24.0
-    smoothing: float = 0.6
+    like_threshold: float = 0.4
+    min_cutoff: float = 0.05
+    beta: float = 6.0
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,10 @@ class Profile:
         for label, value, low, high in (
             ("detect.size_px", self.detect.size_px, 32, 4096),
             ("detect.every", self.detect.every, 1, 1000),
-            ("track.faces", self.track.faces, 1, 64),
             ("slots", self.slots, 3, 64),
             ("threads", self.threads, 0, 1024),
             ("opacity", self.opacity, 0, 1),
-            ("track.smoothing", self.track.smoothing, 0, 1),
+            ("track.faces", self.track.faces, 1, 32),
             ("detect.score_threshold", self.detect.score_threshold, 0, 1),
         ):
             if not low <= value <= high:

@@ -1,0 +1,132 @@
+"""The backend's protocol: memory, kernels and sessions of one kind of device. It decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import DeviceError, explain
+from engine.frame import Buffer, Nv12Buffer
+from models.contract import Contract
+from models.library import ModelFile
+from models.spec import Spec
+
+__all__ = ["Backend", "Counters", "Session", "open_backend"]
+
+
+@dataclass
+class Counters:
+    """What our own code asked of the device. Libraries' own doings are not in it."""
+
+    allocations: int = 0
+    allocated_bytes: int = 0
+    launches: int = 0
+    uploads: int = 0
+    downloads: int = 0
+    frame_copies: int = 0
+    sessions: int = 0
+
+
+class Session(Protocol):
+    """One model ready to run; tensors by the contract's names."""
+
+    contract: Contract
+
+    @property
+    def batch(self) -> int:
+        """Entries that one run takes; 0 when the first axis is free."""
+        ...
+
+    def run(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        """Run on dense buffers; they are bound at the first call with them and read and written in place."""
+        ...
+
+
+class Backend(Protocol):
+    """One device. Buffers are made at open, and live until `close`."""
+
+    name: str
+    counters: Counters
+
+    def allocate(self, spec: Spec) -> Buffer:
+        """Zeroed memory for a static Spec."""
+        ...
+
+    def allocate_nv12(self, width_px: int, height_px: int) -> Nv12Buffer:
+        """A working NV12 frame."""
+        ...
+
+    def upload(self, array: npt.NDArray[Any], buffer: Buffer) -> None:
+        """Copy a host array of the buffer's dtype and shape into it."""
+        ...
+
+    def load_planes(self, planes: Sequence[npt.NDArray[np.uint8]], frame: Nv12Buffer) -> None:
+        """Host planes, (y, u, v) or (y, uv) of the frame's size, into a working frame: the one copy in."""
+        ...
+
+    def to_host(self, buffer: Buffer) -> npt.NDArray[Any]:
+        """A copy of a buffer on the host; waits for the device."""
+        ...
+
+    def wait_status(self, buffer: Buffer) -> npt.NDArray[np.int32]:
+        """The status words of one frame, after the work that writes them: the one wait of a frame."""
+        ...
+
+    def launch(
+        self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]
+    ) -> None:
+        """Start a kernel; `kernels.launch` calls this."""
+        ...
+
+    def open_session(self, model: ModelFile) -> Session:
+        """A model ready to run on this device."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+def open_backend(name: str, *, threads: int, say: Callable[[str], None]) -> Backend:
+    """The backend of this name; "auto" takes a GPU where there is one, else the CPU, and says which.
+
+    Raises DeviceError when "cuda" is asked for and can't be had.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(explain("backend", "auto, cpu or cuda", repr(name), "correct the name"))
+    if name in ("auto", "cuda"):
+        found, missing = _cuda_state()
+        if name == "cuda":
+            raise DeviceError(
+                explain(
+                    "backend cuda", "a CUDA device and the cuda runtime of this engine", missing or found, _CUDA_FIX
+                )
+            )
+        say(f"backend: cpu, {threads} threads ({missing or found})")
+    else:
+        say(f"backend: cpu, {threads} threads (asked for)")
+    from engine.backends.cpu import CpuBackend
+
+    return CpuBackend(threads)
+
+
+_CUDA_FIX = "run with --backend cpu, or install the driver; python -m engine doctor shows what was found"
+
+
+def _cuda_state() -> tuple[str, str]:
+    """(what was found, what is missing) of a CUDA device; nothing is loaded but the driver's library."""
+    import ctypes
+
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "", "no NVIDIA driver: libcuda.so.1 was not found"
+    count = ctypes.c_int(0)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status or not count.value:
+        return "", f"an NVIDIA driver without a usable device: cuInit or cuDeviceGetCount gave {status}"
+    return f"{count.value} CUDA device(s), whose runtime backend is not part of this release", ""

@@ -1,0 +1,171 @@
+"""What the commands do and print; `__main__` only parses."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import engine
+from engine.errors import EngineError
+from engine.report import STAGE_ORDER, budgets_for, open_log, print_table, verdict_line
+from engine.runner import Progress as RunProgress
+from engine.runner import RunResult
+from models.tables import TableError
+from profiles.profile import Profile, load_profile
+
+__all__ = ["demo", "doctor", "run"]
+
+log = logging.getLogger("engine.commands")
+T = TypeVar("T")
+
+SAMPLE = Path(__file__).parent.parent / "models" / "tiny" / "sample"
+
+
+def doctor() -> int:
+    """Print every finding; 1 when something that each run needs is missing."""
+    from engine.doctor import examine
+
+    console = Console()
+    table = Table(header_style="bold")
+    for heading in ("what", "state", "found", "do"):
+        table.add_column(heading, overflow="fold")
+    findings = examine()
+    colours = {"ok": "green", "missing": "yellow", "broken": "red"}
+    for finding in findings:
+        table.add_row(finding.what, f"[{colours[finding.state]}]{finding.state}[/]", finding.found, finding.do)
+    console.print(table)
+    return int(any(finding.needed and finding.state != "ok" for finding in findings))
+
+
+def demo(out: Path, backend: str | None, threads: int | None) -> int:
+    """Swap the sample clip with the tiny pack; write the result and a side-by-side comparison."""
+    console = Console()
+    console.print("[bold]demo[/]: the tiny pack, drawn faces only")
+
+    def work() -> int:
+        profile = _with(load_profile("tiny"), backend=backend, threads=threads)
+        out.mkdir(parents=True, exist_ok=True)
+        clip, source = SAMPLE / "clip.mp4", SAMPLE / "source_1.png"
+        target = out / "demo.mp4"
+        result = _run_with_bar(
+            console,
+            lambda report: engine.run(
+                profile, source, clip, target, faces="leftmost", on_progress=report, say=console.print
+            ),
+        )
+        from engine.video.compare import write_side_by_side
+
+        compared = out / "demo_side_by_side.mp4"
+        write_side_by_side(clip, target, compared, picture=source)
+        code = _tell(console, profile, result)
+        console.print(
+            f"input         {clip}\nsource        {source}\nresult        {target}\nside by side  {compared}"
+        )
+        return code
+
+    return _guarded("demo", console, work)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """python -m engine run."""
+    console = Console()
+
+    def work() -> int:
+        profile = _with(load_profile(chosen.profile), backend=chosen.backend, threads=chosen.threads)
+        profile = _with(profile, opacity=chosen.opacity)
+        profile = dataclasses.replace(
+            profile,
+            detect=_with(profile.detect, score_threshold=chosen.score_threshold),
+            encode=_with(profile.encode, codec=chosen.codec, quality=chosen.quality, preset=chosen.preset),
+        )
+        result = _run_with_bar(
+            console,
+            lambda report: engine.run(
+                profile,
+                chosen.source,
+                chosen.input,
+                chosen.output,
+                faces=chosen.faces or "all",
+                source_face=chosen.source_face,
+                deinterlace=chosen.deinterlace,
+                on_progress=report,
+                say=console.print,
+            ),
+        )
+        code = _tell(console, profile, result)
+        console.print(f"result  {result.output}")
+        return code
+
+    return _guarded("run", console, work)
+
+
+def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None]], RunResult]) -> RunResult:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} frames"),
+        TextColumn("{task.fields[fps]:.1f} fps"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("swap", total=None, fps=0.0)
+
+        def report(progress: RunProgress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total, fps=progress.fps)
+
+        return work(report)
+
+
+def _tell(console: Console, profile: Profile, result: RunResult) -> int:
+    for note in result.notes:
+        console.print(f"note: {note}", highlight=False)
+    budgets = budgets_for(profile.budget_ms.frame, profile.budget_ms.stages, result.rate)
+    rows = result.timings.rows(STAGE_ORDER, budgets)
+    print_table(console, rows, f"profile {profile.name}: {profile.says}")
+    fps = result.frames / result.wall_s if result.wall_s else 0.0
+    console.print(
+        f"{result.frames} frames in {result.wall_s:.1f} s ({fps:.1f} fps), {result.faces} faces changed in "
+        f"{result.frames_with_face} frames, {result.cuts} cuts"
+    )
+    if line := verdict_line(rows):
+        console.print(line)
+    if result.failed:
+        console.print(f"[yellow]{result.failed} frames went out unchanged[/]; the first: {result.first_failure}")
+    return 4 if result.failed else 0
+
+
+def _guarded(name: str, console: Console, work: Callable[[], int]) -> int:
+    path = open_log(name)
+    try:
+        return work()
+    except KeyboardInterrupt as error:
+        console.print("interrupted" + _partial(error))
+        return 130
+    except (EngineError, TableError) as error:
+        log.exception("the run failed")
+        partial = _partial(error)
+        print(f"{error}{partial}\nlog: {path}", file=sys.stderr)
+        return 1 if partial else 2
+    except Exception as error:
+        log.exception("the run failed")
+        print(f"unexpected {type(error).__name__}: {error}{_partial(error)}\nlog: {path}", file=sys.stderr)
+        return 1
+
+
+def _partial(error: BaseException) -> str:
+    path = getattr(error, "partial_path", None)
+    return f"; what was written so far is {path}" if path else ""
+
+
+def _with(options: T, **changes: Any) -> T:
+    given = {name: value for name, value in changes.items() if value is not None}
+    return dataclasses.replace(options, **given)  # type: ignore[type-var]

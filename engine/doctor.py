@@ -1,0 +1,207 @@
+"""python -m engine doctor: load each library, run one operation on it, and say what to do about what is missing.
+
+Versions alone prove nothing: a wheel may be installed whose library does not load.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+
+__all__ = ["Finding", "examine"]
+
+State = Literal["ok", "missing", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was tried, how it went, and what to do. `needed` marks what every run needs."""
+
+    what: str
+    state: State
+    found: str
+    do: str = ""
+    needed: bool = False
+
+
+def examine() -> list[Finding]:
+    """Every check in order; a check that fails in a way of its own is a finding too."""
+    checks: list[tuple[str, bool, Callable[[], Finding]]] = [
+        ("python", True, _python),
+        ("processor", True, _processor),
+        ("kernels (C++ compiler)", True, _kernels),
+        ("ONNX Runtime", True, _onnxruntime),
+        ("PyAV: H.264", True, lambda: _codec("libx264", "H.264")),
+        ("PyAV: HEVC", False, lambda: _codec("libx265", "HEVC")),
+        ("GPU driver", False, _driver),
+        ("CUDA: cuda-core + NVRTC", False, _nvrtc),
+        ("TensorRT", False, _tensorrt),
+        ("NVDEC", False, lambda: _nvidia_codec("h264_cuvid", "r", "NVDEC")),
+        ("NVENC", False, lambda: _nvidia_codec("h264_nvenc", "w", "NVENC")),
+        ("models", True, _models),
+        ("plans", False, _plans),
+    ]
+    findings = []
+    for what, needed, check in checks:
+        try:
+            found = check()
+        except Exception as error:  # a broken library may raise anything: that is the finding
+            found = Finding(what, "broken", f"{type(error).__name__}: {str(error).strip()[:200]}", "reinstall it")
+        findings.append(Finding(what, found.state, found.found, found.do, needed))
+    return findings
+
+
+def _python() -> Finding:
+    return Finding("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
+
+
+def _processor() -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return Finding(
+        "processor",
+        "ok",
+        f"{cores} cores for this process, {names[0].split(':')[1].strip() if names else platform.machine()}",
+    )
+
+
+def _kernels() -> Finding:
+    from engine.backends.cpu import CpuBackend
+    from engine.stages.probe import run_probe
+
+    milliseconds = run_probe(CpuBackend(1))
+    return Finding("kernels", "ok", f"built and run: a 64 x 64 NV12 picture to RGB in {milliseconds:.2f} ms")
+
+
+def _onnxruntime() -> Finding:
+    import onnxruntime
+
+    from models.library import find
+
+    model = find("tiny_refiner")
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    spec = model.contract.inputs["image"].at(n=1)
+    out = session.run(None, {model.tensors["image"]: np.zeros(spec.sizes, np.float32)})[0]
+    providers = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
+    return Finding(
+        "ONNX Runtime", "ok", f"{onnxruntime.__version__} ran a network to {out.shape}; providers: {providers}"
+    )
+
+
+def _codec(encoder: str, name: str) -> Finding:
+    import av
+
+    if encoder not in av.codecs_available:
+        return Finding(name, "missing", f"this FFmpeg has no {encoder}", "install av from its wheel")
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "probe.mkv")
+        with av.open(path, "w") as container:
+            stream = cast(av.VideoStream, container.add_stream(encoder, rate=Fraction(25)))
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            frame = av.VideoFrame(64, 64, "yuv420p")
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        with av.open(path) as container:
+            decoded = sum(1 for _ in container.decode(video=0))
+    if decoded != 1:
+        return Finding(name, "broken", f"{encoder} wrote a frame, the decoder returned {decoded}", "reinstall av")
+    return Finding(
+        name,
+        "ok",
+        f"{encoder} wrote a frame and FFmpeg {'.'.join(map(str, av.library_versions['libavcodec']))} read it",
+    )
+
+
+def _driver() -> Finding:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Finding(
+            "GPU driver", "missing", "libcuda.so.1 was not found", "install the NVIDIA driver to use a GPU"
+        )
+    count, version = ctypes.c_int(0), ctypes.c_int(0)
+    status = driver.cuInit(0)
+    if status:
+        return Finding("GPU driver", "broken", f"cuInit gave {status}", "check nvidia-smi and the driver's state")
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    names = []
+    for index in range(count.value):
+        name = ctypes.create_string_buffer(128)
+        driver.cuDeviceGetName(name, 128, index)
+        names.append(name.value.decode())
+    text = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}, {', '.join(names) or 'no device'}"
+    return Finding("GPU driver", "ok" if names else "broken", text, "" if names else "check that a device is visible")
+
+
+def _nvrtc() -> Finding:
+    try:
+        from kernels.compile import compile_cubin
+
+        size = len(compile_cubin("sm_80"))
+    except ImportError as error:
+        return Finding("CUDA", "missing", str(error), 'for a GPU: pip install "face-engine[cuda13]" (or cuda12)')
+    return Finding("CUDA", "ok", f"NVRTC compiled all kernels for sm_80: {size} bytes")
+
+
+def _tensorrt() -> Finding:
+    import importlib
+
+    for module in ("tensorrt_rtx", "tensorrt"):
+        try:
+            trt = importlib.import_module(module)
+        except ImportError:
+            continue
+        logger = trt.Logger(trt.Logger.ERROR)
+        builder = trt.Builder(logger)
+        state: State = "ok" if builder is not None else "broken"
+        return Finding("TensorRT", state, f"{module} {trt.__version__} made a builder")
+    return Finding(
+        "TensorRT",
+        "missing",
+        "neither tensorrt_rtx nor tensorrt",
+        'for a GPU: pip install "face-engine[rtx]" (GeForce, RTX) or [trt]',
+    )
+
+
+def _nvidia_codec(codec: str, mode: Literal["r", "w"], name: str) -> Finding:
+    import av
+    import av.error
+
+    try:
+        context = cast(av.VideoCodecContext, av.Codec(codec, mode).create())
+        if mode == "w":
+            context.width, context.height, context.pix_fmt = 256, 256, "nv12"
+            context.time_base = Fraction(1, 25)
+        context.open()
+    except (av.error.FFmpegError, ValueError) as error:
+        return Finding(
+            name, "missing", f"{codec}: {error}", f"{name} needs an NVIDIA GPU that has it, and its driver"
+        )
+    return Finding(name, "ok", f"{codec} opened")
+
+
+def _models() -> Finding:
+    from models.contract import contract_names
+    from models.library import find, installed
+
+    held = installed()
+    for name in held:
+        find(name)
+    own = [name for name in held if not name.startswith("tiny_")]
+    shown = ", ".join(own) or "none (drawn faces only)"
+    text = f"{len(held)} of {len(contract_names())} contracts have a file; own: {shown}"
+    return Finding("models", "ok", text, "" if own else "add your own: python -m models add FILE.onnx")
+
+
+def _plans() -> Finding:
+    return Finding("plans", "missing", "this release runs ONNX files; it builds no plans yet", "")

@@ -1,0 +1,266 @@
+"""READ THIS FIRST: `Pipeline.step` is the map of a frame's life; `open_pipeline` builds its stages from a profile.
+
+Find (detect, track) ends with the frame's one wait, for the number of faces k. Make (refine ... paste) then runs
+on k faces, so that a frame costs what its faces cost. Refining sits in make rather than in find for that reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from engine.backends.base import Backend, open_backend
+from engine.errors import InputError, ModelError, explain
+from engine.frame import Frame
+from engine.identity import PictureReader, SourceFace, latents_of
+from engine.stages.crop import Crop
+from engine.stages.detect import Detect
+from engine.stages.generate import Generate
+from engine.stages.identify import Embed, Identify
+from engine.stages.mask import Mask
+from engine.stages.paste import Paste
+from engine.stages.refine import Refine, Smooth
+from engine.stages.track import Track, allocate_faces
+from engine.timing import Timings
+from kernels.launch import Colour, Select
+from models.library import ModelFile, ModelFileError, find
+from models.spec import Spec
+from profiles.profile import Profile, load_profile
+
+__all__ = ["FaceChoice", "Pipeline", "open_pipeline", "parse_faces"]
+
+
+@dataclass
+class Pipeline:
+    """The stages of one profile at one frame size, over a ring of frame slots. One thread steps it."""
+
+    profile: Profile
+    backend: Backend
+    colour: Colour
+    frames: list[Frame]
+    detect: Detect
+    track: Track
+    identify: Identify | None
+    refine: Refine | None
+    smooth: Smooth
+    crop: Crop
+    generate: Generate
+    mask: Mask
+    paste: Paste
+    timings: Timings
+    steps: int = 0
+
+    def step(self, picture: Any) -> Frame:
+        """Put the source's face on the faces of one picture.
+
+        `picture` is a Frame of this pipeline's ring, or NV12 as uint8 [H + ceil(H/2), pitch] (NumPy, or anything
+        with DLPack), which is copied into the next slot. Returns the Frame; it is valid until `profile.slots`
+        more steps. Raises InputError for an array of another size or type.
+        """
+        frame = picture if isinstance(picture, Frame) else self.take(picture)
+        span = self.timings.span
+        detected = self.steps % self.profile.detect.every == 0
+        self.steps += 1
+        with span("frame"):
+            if detected:
+                with span("detect"):
+                    self.detect(frame)
+            with span("track"):
+                k = self.track(frame, detected=detected)
+            if self.identify is not None:
+                with span("identify"):
+                    k = frame.face_count = self.identify(frame, self.track.tracks, k)
+            if k == 0:
+                return frame
+            with span("refine"):
+                if self.refine is not None:
+                    self.refine(frame, k)
+                self.smooth(frame)
+            with span("crop"):
+                crops = self.crop(frame, k)
+            with span("generate"):
+                faces = self.generate(frame, crops)
+            with span("mask"):
+                mask = self.mask(k)
+            with span("paste"):
+                self.paste(frame, faces, mask)
+        return frame
+
+    def load(self, frame: Frame, decoded: Any) -> None:
+        """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring."""
+        self.backend.load_planes(decoded.planes(), frame.nv12)
+        frame.index, frame.pts, frame.time_base = decoded.index, decoded.pts, decoded.time_base
+        frame.meta = decoded
+
+    def take(self, array: Any) -> Frame:
+        """Copy an NV12 array into the next slot."""
+        frame = self.frames[self.steps % len(self.frames)]
+        nv12: Any = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
+        width, height = frame.nv12.width_px, frame.nv12.height_px
+        rows = height + (height + 1) // 2
+        if nv12.dtype != np.uint8 or nv12.ndim != 2 or nv12.shape[0] != rows or nv12.shape[1] < (width + 1) // 2 * 2:
+            raise InputError(
+                explain(
+                    "pipeline.step",
+                    f"NV12 as uint8 [{rows}, {width} or more]",
+                    f"{nv12.dtype} {list(nv12.shape)}",
+                    "pass luma rows, then chroma rows, of the size that the pipeline was opened for",
+                )
+            )
+        self.backend.load_planes((nv12[:height, :width], nv12[height:, : (width + 1) // 2 * 2]), frame.nv12)
+        frame.index, frame.pts, frame.meta = self.steps, None, None
+        return frame
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        self.backend.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """Which faces are changed: a selection among all, or those like certain pictures."""
+
+    select: Select
+    like: tuple[Path, ...] = ()
+
+
+def parse_faces(given: Sequence[str]) -> FaceChoice:
+    """all, largest, leftmost, or one or more like=PICTURE; raises InputError for anything else."""
+    like = tuple(Path(one.removeprefix("like=")) for one in given if one.startswith("like="))
+    if like and len(like) == len(given):
+        return FaceChoice("all", like)
+    if len(given) == 1 and given[0] in ("all", "largest", "leftmost"):
+        return FaceChoice("largest" if given[0] == "largest" else "leftmost" if given[0] == "leftmost" else "all")
+    raise InputError(
+        explain("--faces", "all, largest, leftmost, or like=PICTURE once or more", " ".join(given), "name one")
+    )
+
+
+def open_pipeline(
+    profile: str | Path | Profile,
+    *,
+    sources: Sequence[Path],
+    size: tuple[int, int],
+    colour: Colour,
+    faces: Sequence[str] = ("all",),
+    source_face: SourceFace = "only",
+    say: Callable[[str], None] = lambda line: None,
+) -> Pipeline:
+    """Everything that a run needs, allocated and warm; see `engine.open_pipeline`."""
+    profile = profile if isinstance(profile, Profile) else load_profile(profile)
+    choice = parse_faces(faces)
+    if not sources or (choice.like and len(choice.like) != len(sources)):
+        wanted = f"{len(choice.like)} sources, one for each like=PICTURE" if choice.like else "a source picture"
+        raise InputError(explain("--source", wanted, f"{len(sources)}", "give as many pictures"))
+    models = _find_models(profile)
+    if any(model.contract.drawn_faces_only for model in models.values()):
+        say("models: the tiny pack, drawn faces only")
+    backend = open_backend(profile.backend, threads=profile.threads or len(os.sched_getaffinity(0)), say=say)
+    sessions = {role: backend.open_session(model) for role, model in models.items()}
+    refiner = sessions.get("refiner")
+    reader = PictureReader(backend, profile, sessions["detector"], sessions["embedder"], refiner)
+    identities = [reader.read(path, source_face) for path in sources]
+    latents = latents_of(identities, models["swapper"])
+
+    room = profile.track.faces
+    detect = Detect(backend, sessions["detector"], profile.detect, size, profile.track.cut_threshold)
+    track = Track(backend, detect, profile.track, choice.select, len(sources))
+    identify = None
+    if choice.like:
+        track.assign([0] * track.slots)
+        faces_wanted = np.stack([reader.read(path, source_face).embedding for path in choice.like])
+        embed = Embed(backend, sessions["embedder"], room)
+        identify = Identify(backend, embed, faces_wanted, profile.track.like_threshold)
+    swapper = sessions["swapper"]
+    crop = Crop(backend, swapper.contract, "target", room)
+    latent_rows = backend.allocate(Spec("float32", latents.shape))
+    backend.upload(latents, latent_rows)
+    pipeline = Pipeline(
+        profile=profile,
+        backend=backend,
+        colour=colour,
+        frames=_allocate_frames(backend, profile, size, colour),
+        detect=detect,
+        track=track,
+        identify=identify,
+        refine=Refine(backend, refiner, track.tracks, room) if refiner else None,
+        smooth=Smooth(backend, track.tracks, profile.track),
+        crop=crop,
+        generate=Generate(backend, swapper, latent_rows, room),
+        mask=Mask(backend, profile.mask, crop, size, room),
+        paste=Paste(backend, crop, swapper.contract.outputs["output"], profile.opacity, room),
+        timings=Timings(),
+    )
+    _warm_up(pipeline)
+    return pipeline
+
+
+def _find_models(profile: Profile) -> dict[str, ModelFile]:
+    """The file of each role that the profile fills; an embedder must be one that the swapper takes."""
+    roles = {
+        "detector": profile.models.detector,
+        "embedder": profile.models.embedder,
+        "swapper": profile.models.swapper,
+        "refiner": profile.models.refiner,
+    }
+    try:
+        models = {role: find(name) for role, name in roles.items() if name}
+    except ModelFileError as error:
+        raise ModelError(f"profile {profile.name}: {error}") from error
+    for role, model in models.items():
+        if model.contract.role != role:
+            raise ModelError(
+                explain(
+                    f"profile {profile.name}",
+                    f"a {role}",
+                    f"{model.contract.name}, a {model.contract.role}",
+                    "correct it",
+                )
+            )
+    accepted = models["swapper"].contract.embedder
+    if models["embedder"].contract.name not in accepted:
+        raise ModelError(
+            explain(
+                f"profile {profile.name}",
+                f"an embedder that {models['swapper'].contract.name} takes ({', '.join(accepted)})",
+                models["embedder"].contract.name,
+                "correct the profile's models",
+            )
+        )
+    return models
+
+
+def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], colour: Colour) -> list[Frame]:
+    frames = []
+    for slot in range(profile.slots):
+        nv12 = backend.allocate_nv12(*size)
+        frames.append(Frame(slot, nv12, nv12.view(colour), allocate_faces(backend, profile.track.faces)))
+    return frames
+
+
+def _warm_up(pipeline: Pipeline) -> None:
+    """Touch every path once at open: bindings are made, pages are read in, thread pools started.
+
+    The networks run on whatever the zeroed buffers hold; the tracks stay empty, since nothing is detected.
+    """
+    frame = pipeline.frames[0]
+    pipeline.detect(frame)
+    crops = pipeline.crop(frame, 1)
+    pipeline.paste(frame, pipeline.generate(frame, crops), pipeline.mask(1))
+    if pipeline.refine is not None:
+        pipeline.refine(frame, 1)
+    pipeline.detect.forget()

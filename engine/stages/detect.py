@@ -1,0 +1,145 @@
+"""detect: NV12 frame -> letterbox -> network -> Detections, with a second pass for faces that fill the frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.backends.base import Backend, Session
+from engine.frame import Buffer, Frame
+from kernels.launch import (
+    CANDIDATES_MAX,
+    Candidates,
+    CutState,
+    Detections,
+    cut_score_into,
+    letterbox_into,
+    letterbox_size,
+    nms_into,
+    reset_into,
+    scrfd_decode_into,
+)
+from models.spec import Spec
+from profiles.profile import Detect as DetectOptions
+
+__all__ = ["Detect"]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One run of the network: its input, its outputs, and the size of the picture in the input."""
+
+    size_px: tuple[int, int]
+    fit_px: tuple[int, int]
+    scale: float
+    image: Buffer
+    outputs: dict[str, Buffer]
+
+
+class Detect:
+    """Boxes and points of one frame's faces, in pixels of the frame, and whether the frame begins a new scene.
+
+    The input is trimmed to the picture: rows that would only hold padding, beyond the next multiple the
+    contract asks for, are not computed. The second pass exists because SCRFD scores faces that fill the frame
+    low at 640 px; both passes share one suppression.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        session: Session,
+        options: DetectOptions,
+        frame_px: tuple[int, int],
+        cut_threshold: float,
+    ) -> None:
+        facts = session.contract.detector
+        assert facts is not None  # the contract's loader refuses a detector without them
+        self.backend, self.session, self.facts = backend, session, facts
+        self.spec = session.contract.inputs["image"]
+        self.threshold = options.score_threshold or facts.score_threshold
+        self.iou_threshold = options.iou_threshold or facts.iou_threshold
+        self.cut_threshold = cut_threshold
+        sizes = [options.size_px] + ([options.second_pass_px] if options.second_pass_px else [])
+        self.passes = [self._plan(size, frame_px) for size in sizes]
+        self.candidates = Candidates(
+            scores=backend.allocate(Spec("float32", (CANDIDATES_MAX,))),
+            indices=backend.allocate(Spec("int32", (CANDIDATES_MAX,))),
+            boxes=backend.allocate(Spec("float32", (CANDIDATES_MAX, 4))),
+            points=backend.allocate(Spec("float32", (CANDIDATES_MAX, 5, 2))),
+            counters=backend.allocate(Spec("int32", (4,))),
+        )
+        rows = options.max_detections
+        self.box_px = backend.allocate(Spec("float32", (rows, 4)))
+        self.points_px = backend.allocate(Spec("float32", (rows, 5, 2)))
+        self.score = backend.allocate(Spec("float32", (rows,)))
+        self.count = backend.allocate(Spec("int32", (1,)))
+        self.best_score = backend.allocate(Spec("float32", (1,)))
+        self.detections = Detections(self.box_px, self.points_px, self.score, self.count, self.best_score)
+        self._cut_words = backend.allocate(Spec("int32", (4,)))
+        self.cut = CutState(backend.allocate(Spec("uint8", (64, 64))), self._cut_words)
+
+    def __call__(self, frame: Frame) -> None:
+        """Fill `detections` and `cut` from one frame."""
+        facts = self.facts
+        reset_into(self.backend, self.candidates)
+        for index, one in enumerate(self.passes):
+            letterbox_into(
+                self.backend,
+                frame.view,
+                one.image,
+                fit=one.fit_px,
+                mean=self.spec.mean_by_channel,
+                std=self.spec.std_by_channel,
+                order=self.spec.colour or "rgb",
+                pad=(facts.pad_value,) * 3,
+            )
+            if index == 0:
+                self._score_cut(one)
+            self.session.run({"image": one.image}, one.outputs)
+            scrfd_decode_into(
+                self.backend,
+                [one.outputs[f"score_{stride}"] for stride in facts.strides],
+                [one.outputs[f"bbox_{stride}"] for stride in facts.strides],
+                [one.outputs[f"kps_{stride}"] for stride in facts.strides],
+                self.candidates,
+                strides=facts.strides,
+                anchors_per_cell=facts.anchors,
+                input_size=one.size_px,
+                threshold=self.threshold,
+                det_scale=one.scale,
+                pass_index=index,
+            )
+        nms_into(self.backend, self.candidates, self.detections, iou_threshold=self.iou_threshold)
+
+    def forget(self) -> None:
+        """Forget the last picture, so that the next frame is the first again."""
+        self.backend.upload(np.zeros(4, dtype=np.int32), self._cut_words)
+
+    def _score_cut(self, one: _Pass) -> None:
+        cut_score_into(
+            self.backend,
+            one.image,
+            self.cut,
+            fit=one.fit_px,
+            mean=self.spec.mean_by_channel,
+            std=self.spec.std_by_channel,
+            order=self.spec.colour or "rgb",
+            threshold_levels=self.cut_threshold,
+        )
+
+    def _plan(self, size_px: int, frame_px: tuple[int, int]) -> _Pass:
+        fit_width, fit_height, scale = letterbox_size(*frame_px, size_px, size_px)
+        step = self.spec.multiple_of
+        width, height = (-(-side // step) * step for side in (fit_width, fit_height))
+        image = self.backend.allocate(self.spec.at(h=height, w=width))
+        outputs = {
+            name: self.backend.allocate(spec.at(**{f"rows_{stride}": self._rows(width, height, stride)}))
+            for stride in self.facts.strides
+            for name, spec in self.session.contract.outputs.items()
+            if name.endswith(f"_{stride}")
+        }
+        return _Pass((width, height), (fit_width, fit_height), scale, image, outputs)
+
+    def _rows(self, width: int, height: int, stride: int) -> int:
+        return -(-width // stride) * -(-height // stride) * self.facts.anchors

@@ -1,0 +1,95 @@
+"""track: detections -> slots that keep their face, its source and its motion from frame to frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.backends.base import Backend
+from engine.frame import Buffer, Frame, held_buffer
+from engine.stages.detect import Detect
+from kernels.launch import STATUS_COUNT, STATUS_CUT, Faces, Select, Tracks, track_into
+from models.spec import Spec
+from profiles.profile import Track as TrackOptions
+
+__all__ = ["Track", "allocate_faces"]
+
+
+def allocate_faces(backend: Backend, capacity: int) -> Faces:
+    """Room for the faces of one frame."""
+
+    def room(*shape: int, dtype: str = "float32") -> Buffer:
+        return backend.allocate(Spec("int32" if dtype == "int32" else "float32", shape))
+
+    return Faces(
+        boxes=room(capacity, 4),
+        points=room(capacity, 5, 2),
+        scores=room(capacity),
+        track_ids=room(capacity, dtype="int32"),
+        slots=room(capacity, dtype="int32"),
+        sources=room(capacity, dtype="int32"),
+        count=room(1, dtype="int32"),
+        status=room(8, dtype="int32"),
+    )
+
+
+class Track:
+    """Matches, coasts and ends tracks; fills the frame's Faces and its status word."""
+
+    def __init__(
+        self, backend: Backend, detect: Detect, options: TrackOptions, select: Select, source_count: int
+    ) -> None:
+        self.backend, self.detect, self.options, self.select = backend, detect, options, select
+        # twice the faces of a frame: a face that leaves may coast while another enters
+        self.slots = slots = 2 * options.faces
+        self.tracks = _allocate_tracks(backend, slots)
+        self.source_of_slot = backend.allocate(Spec("int32", (slots,)))
+        self.assign([slot % source_count for slot in range(slots)])
+
+    def assign(self, sources: Sequence[int]) -> None:
+        """Which source a track of each slot gets at birth; -1 leaves it alone."""
+        self.backend.upload(np.asarray(sources, dtype=np.int32), self.source_of_slot)
+
+    def __call__(self, frame: Frame, *, detected: bool) -> int:
+        """Fill the frame's faces; returns how many there are, after the frame's one wait."""
+        track_into(
+            self.backend,
+            self.detect.candidates,
+            self.detect.detections,
+            self.detect.cut,
+            self.source_of_slot,
+            self.tracks,
+            frame.faces,
+            select=self.select,
+            detected=detected,
+            max_misses=self.options.coast_frames,
+        )
+        status = self.backend.wait_status(held_buffer(frame.faces.status))
+        frame.face_count, frame.is_cut = int(status[STATUS_COUNT]), bool(status[STATUS_CUT])
+        return frame.face_count
+
+
+def _allocate_tracks(backend: Backend, slots: int) -> Tracks:
+    def floats(*shape: int) -> Buffer:
+        return backend.allocate(Spec("float32", (slots, *shape)))
+
+    def integers() -> Buffer:
+        return backend.allocate(Spec("int32", (slots,)))
+
+    return Tracks(
+        ids=integers(),
+        active=integers(),
+        ages=integers(),
+        misses=integers(),
+        boxes=floats(4),
+        points=floats(5, 2),
+        velocities=floats(2),
+        scores=floats(),
+        sources=integers(),
+        selected=integers(),
+        smooth_points=floats(5, 2),
+        smooth_velocities=floats(5, 2),
+        smooth_ids=integers(),
+        words=backend.allocate(Spec("int32", (4,))),
+    )

@@ -1,0 +1,65 @@
+"""Before and after side by side, with the source picture between: what a demo shows."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import OutputError, explain
+from engine.video.pictures import read_picture
+from engine.video.pyav import FFMPEG_ERRORS, words
+
+__all__ = ["write_side_by_side"]
+
+U8 = npt.NDArray[np.uint8]
+
+_HALF_PX = (640, 360)
+_PICTURE_PX = 96
+
+
+def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path) -> None:
+    """Write an H.264 mp4 of 1280 x 360: `before` left, `after` right, `picture` small in the middle above.
+
+    Both videos must have the same frames. The file appears under its name when it is complete; raises
+    OutputError with FFmpeg's words otherwise.
+    """
+    temporary = target.with_name(f".{target.stem}.part.mp4")
+    try:
+        with av.open(str(before)) as left, av.open(str(after)) as right:
+            rate = left.streams.video[0].average_rate or Fraction(25)
+            with av.open(str(temporary), "w", format="mp4") as container:
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+                stream.width, stream.height, stream.pix_fmt = 2 * _HALF_PX[0], _HALF_PX[1], "yuv420p"
+                inset = _inset(read_picture(picture))
+                for one, other in zip(left.decode(video=0), right.decode(video=0), strict=False):
+                    joined = np.concatenate([_half(one), _half(other)], axis=1)
+                    _draw(joined, inset)
+                    frame = av.VideoFrame.from_ndarray(joined, format="rgb24")
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode(None))
+        temporary.replace(target)
+    except FFMPEG_ERRORS as error:
+        raise OutputError(explain(str(target), "a side-by-side video", words(error), "check the folder")) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _half(frame: av.VideoFrame) -> U8:
+    return frame.to_ndarray(format="rgb24", width=_HALF_PX[0], height=_HALF_PX[1]).astype(np.uint8, copy=False)
+
+
+def _inset(rgb: U8) -> U8:
+    side = min(rgb.shape[:2])
+    square = np.ascontiguousarray(rgb[:side, :side])
+    frame = av.VideoFrame.from_ndarray(square, format="rgb24")
+    return frame.to_ndarray(format="rgb24", width=_PICTURE_PX, height=_PICTURE_PX).astype(np.uint8, copy=False)
+
+
+def _draw(joined: U8, inset: U8) -> None:
+    left = _HALF_PX[0] - _PICTURE_PX // 2
+    joined[6 : 10 + _PICTURE_PX, left - 2 : left + 2 + _PICTURE_PX] = 255
+    joined[8 : 8 + _PICTURE_PX, left : left + _PICTURE_PX] = inset
