@@ -99,6 +99,8 @@ class Profile:
     budget_ms: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
+        if not self.mask.kinds:
+            raise ValueError("mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one")
         for label, value, low, high in (
             ("detect.size_px", self.detect.size_px, 32, 4096),
             ("detect.every", self.detect.every, 1, 1000),

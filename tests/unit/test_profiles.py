@@ -1,0 +1,67 @@
+"""Every profile reads; what can't run is refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.contract import load_contract
+from models.tables import TableError
+from profiles.profile import load_profile, profile_names
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_reads_and_its_models_fill_their_roles(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    for role in ("detector", "refiner", "embedder", "swapper"):
+        contract = getattr(profile.models, role)
+        if contract:
+            assert load_contract(contract).role == role
+    assert profile.models.embedder in load_contract(profile.models.swapper).embedder
+
+
+def test_the_embedded_default_says_that_it_is_for_drawn_faces() -> None:
+    assert load_profile("tiny").says.startswith("drawn faces only")
+
+
+BASE = """
+name = "mine"
+task = "swap"
+says = "a test"
+[models]
+detector = "det_10g"
+embedder = "w600k_r50"
+swapper = "inswapper_128"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[detect]\nevery = 2\n", "detect.every: wanted 1 without a refiner, got 2; name a refiner"),
+        ("[detect]\nsize_px = 100\n", "detect.size_px: wanted a multiple of 32, got 100; correct the value"),
+        ("[track]\nfaces = 0\n", "track.faces: wanted 1 to 32, got 0; correct the value"),
+        ("[paste]\nopacity = 1\n", "wanted only the keys backend, budget_ms, "),
+        ("[mask]\nkinds = ['round']\n", "mask.kinds[0]: wanted one of ellipse, box, erode_blur, got 'round'; correct it"),
+        ("[mask]\nkinds = []\n", "mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one"),
+    ],
+)
+def test_what_cannot_run_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(BASE + text)
+    with pytest.raises(TableError) as caught:
+        load_profile(path)
+    assert sentence in str(caught.value)
+
+
+def test_a_profile_of_the_users_own_reads(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(BASE + "[track]\nfaces = 2\n")
+    assert load_profile(path).track.faces == 2
+
+
+def test_an_unknown_profile_names_the_known_ones() -> None:
+    with pytest.raises(TableError, match=r"^profile none: wanted one of swap_1080p30, .*, got 'none'; correct the name$"):
+        load_profile("none")
