@@ -166,6 +166,9 @@ def _colour(
     elif tag in (7, 9, 10):
         notes.append("its colour matrix is processed with the coefficients of BT.709, there and back")
     full = range_tag == _RANGE_FULL or first.format.name.startswith("yuvj")
+    if is_gray and not range_tag and context.codec.canonical_name not in ("h264", "hevc"):
+        full = True  # FFmpeg's convention for gray
+        notes.append("the file names no range for its gray; full range was assumed")
     return Colour(
         matrix=matrix,
         full_range=full,

@@ -57,7 +57,9 @@ def conversion_note(pixel_format: av.VideoFormat) -> str | None:
     """The sentence about a format that is converted; None for one that is handed out as it is."""
     if pixel_format.name in DIRECT_FORMATS:
         return None
-    note = f"{_layout(pixel_format)} {pixel_format.name} is processed as 8-bit 4:2:0"
+    layout = _layout(pixel_format)
+    name = pixel_format.name if layout == pixel_format.name else f"{layout} {pixel_format.name}"
+    note = f"{name} is processed as 8-bit 4:2:0"
     return note + (" and its alpha is not carried" if len(pixel_format.components) in (2, 4) else "")
 
 
@@ -74,7 +76,9 @@ class Converter:
         self._uri = uri
         self._from = name
         self.planes_format = name if name in DIRECT_FORMATS else "yuv420p"
-        range_name = "JPEG" if colour.full_range else "MPEG"
+        # FFmpeg takes any gray for full range: with full on both sides, its luma stays as it is.
+        is_gray = len(pixel_format.components) <= 2
+        range_name = "JPEG" if colour.full_range or is_gray else "MPEG"
         self._options: dict[str, Any] = {"src_color_range": range_name, "dst_color_range": range_name}
         if pixel_format.is_rgb:
             self._options |= {
