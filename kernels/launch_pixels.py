@@ -21,7 +21,8 @@ from kernels.launch_types import (
 )
 
 LETTERBOX_COLUMNS = 2048  # source columns that a block of letterbox.cu keeps in shared memory
-LETTERBOX_OUT = 1024  # output columns of one block, at most
+LETTERBOX_TILE = 256  # output columns of one block, at most
+LETTERBOX_ROWS = 4  # output rows of one block
 
 
 class PadArg(ctypes.Structure):
@@ -144,7 +145,7 @@ def letterbox_into(
     if not (1 <= new_w <= width and 1 <= new_h <= height):
         raise ValueError(f"{where}: wanted fit within {width}x{height}, got {new_w}x{new_h}; use letterbox_size")
     ratio = frame.width_px / new_w
-    tile = min(LETTERBOX_OUT, int((LETTERBOX_COLUMNS - 8) / ratio))
+    tile = min(LETTERBOX_TILE, int((LETTERBOX_COLUMNS - 8) / ratio))
     if tile < 1:
         raise ValueError(f"{where}: wanted a shrink below 2000, got {ratio:.0f}; scale the frame down first")
     norm = normalise_arg(where, mean, std, order)
@@ -162,7 +163,7 @@ def letterbox_into(
         norm,
         PadArg((ctypes.c_float * 3)(*padding)),
     )
-    target.launch("letterbox", (math.ceil(columns / tile), rows, 1), (LANES, 1, 1), args)
+    target.launch("letterbox", (math.ceil(columns / tile), math.ceil(rows / LETTERBOX_ROWS), 1), (LANES, 1, 1), args)
 
 
 def _same(where: str, one: Nv12 | I420, other: Nv12 | I420) -> None:
