@@ -1,0 +1,53 @@
+"""A renderer of drawn faces with exact labels: what the tiny models are trained and measured on."""
+
+from models.tiny.renderer.person import (
+    Person,
+    Range,
+    calm,
+    names,
+    random_inner,
+    random_moment,
+    random_outer,
+    random_person,
+)
+from models.tiny.renderer.picture import (
+    ARCFACE_112,
+    ARCFACE_128,
+    Labels,
+    aligned,
+    apply,
+    backdrop,
+    draw,
+    geometry,
+    grain,
+    inverse,
+    labels,
+    place,
+    similarity,
+    soften,
+)
+
+__all__ = [
+    "ARCFACE_112",
+    "ARCFACE_128",
+    "Labels",
+    "Person",
+    "Range",
+    "aligned",
+    "apply",
+    "backdrop",
+    "calm",
+    "draw",
+    "geometry",
+    "grain",
+    "inverse",
+    "labels",
+    "names",
+    "place",
+    "random_inner",
+    "random_moment",
+    "random_outer",
+    "random_person",
+    "similarity",
+    "soften",
+]

@@ -1,0 +1,237 @@
+"""Trains tiny_detector.onnx: an anchor-based face detector with five points, in the SCRFD contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.tiny.train import onnx_out, session, store
+from models.tiny.train.layers import ConvBlock, Residual
+
+STRIDES = (8, 16, 32)
+ANCHORS = 2  # per cell; sizes are the published ones and only decide which face an anchor learns
+SIZES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))
+OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("score", "bbox", "kps") for stride in STRIDES)
+_MIRRORED = [1, 0, 2, 4, 3]
+
+Floats = npt.NDArray[np.float32]
+
+
+class Detector(nn.Module):  # type: ignore[misc]
+    """[n,3,H,W] -> per stride: scores [n,A] (logits), boxes [n,A,4] and points [n,A,10] in stride units."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(ConvBlock(3, 16, 2), ConvBlock(16, 24, 2))
+        self.c8 = nn.Sequential(ConvBlock(24, 48, 2), Residual(48))
+        self.c16 = nn.Sequential(ConvBlock(48, 72, 2), Residual(72), Residual(72))
+        self.c32 = nn.Sequential(ConvBlock(72, 96, 2), Residual(96), Residual(96))
+        self.side = nn.ModuleList([nn.Conv2d(c, width, 1) for c in (48, 72, 96)])
+        self.merge = nn.ModuleList([ConvBlock(width, width) for _ in STRIDES])
+        self.down = nn.ModuleList([ConvBlock(width, width, 2) for _ in STRIDES[1:]])
+        self.tower = nn.ModuleList([ConvBlock(width, width) for _ in STRIDES])
+        self.score = nn.ModuleList([nn.Conv2d(width, ANCHORS, 3, 1, 1) for _ in STRIDES])
+        self.box = nn.ModuleList([nn.Conv2d(width, ANCHORS * 4, 3, 1, 1) for _ in STRIDES])
+        self.points = nn.ModuleList([nn.Conv2d(width, ANCHORS * 10, 3, 1, 1) for _ in STRIDES])
+        # An anchor's size over its stride: the network predicts multiples of it.
+        self.units = [[size / stride for size in sizes] for sizes, stride in zip(SIZES, STRIDES, strict=True)]
+        for layer in self.score:
+            nn.init.constant_(layer.bias, -4.6)
+        for layer in [*self.box, *self.points]:
+            nn.init.normal_(layer.weight, 0.0, 0.01)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """See the class."""
+        c8 = self.c8(self.stem(x))
+        c16 = self.c16(c8)
+        sides = [layer(c) for layer, c in zip(self.side, (c8, c16, self.c32(c16)), strict=True)]
+        up16 = sides[1] + nn.functional.interpolate(sides[2], scale_factor=2.0, mode="nearest")
+        up8 = sides[0] + nn.functional.interpolate(up16, scale_factor=2.0, mode="nearest")
+        levels = [self.merge[0](up8)]
+        levels.append(self.merge[1](up16 + self.down[0](levels[0])))
+        levels.append(self.merge[2](sides[2] + self.down[1](levels[1])))
+        out = []
+        for i, level in enumerate(levels):
+            feature, n = self.tower[i](level), x.shape[0]
+            unit = torch.tensor(self.units[i], device=x.device).view(1, 1, ANCHORS, 1)
+            score = self.score[i](feature).permute(0, 2, 3, 1).reshape(n, -1)
+            box = self.box[i](feature).permute(0, 2, 3, 1).reshape(n, -1, ANCHORS, 4).float()
+            points = self.points[i](feature).permute(0, 2, 3, 1).reshape(n, -1, ANCHORS, 10).float()
+            box = (nn.functional.softplus(box + 0.5) * 0.5 * unit).reshape(n, -1, 4)
+            out.append((score, box, (points * 0.5 * unit).reshape(n, -1, 10)))
+        return out
+
+
+class Published(nn.Module):  # type: ignore[misc]
+    """The published nine outputs for one picture: no batch axis, sigmoid done."""
+
+    def __init__(self, network: Detector) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x [1,3,H,W] -> scores, boxes, points of strides 8, 16, 32."""
+        levels = self.network(x)
+        scores = tuple(torch.sigmoid(s).reshape(-1, 1) for s, _, _ in levels)
+        return scores + tuple(b.reshape(-1, 4) for _, b, _ in levels) + tuple(p.reshape(-1, 10) for _, _, p in levels)
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """Writes the SCRFD contract: input.1 [1,3,H,W], (x - 127.5) / 128 RGB -> nine outputs."""
+    assert isinstance(network, Detector)
+    axes = {"input.1": {2: "H", 3: "W"}, **{name: {0: f"n_{name.split('_')[1]}"} for name in OUTPUTS}}
+    onnx_out.write(Published(network), (torch.zeros(1, 3, 320, 256),), ["input.1"], OUTPUTS, axes, path)
+
+
+def _grid(size: int) -> tuple[Floats, Floats, Floats]:
+    """Centres [A,2], strides [A] and anchor sizes [A] of all anchors in output order."""
+    centres, strides, sizes = [], [], []
+    for stride, pair in zip(STRIDES, SIZES, strict=True):
+        n = size // stride
+        y, x = np.mgrid[:n, :n] * stride
+        centres.append(np.repeat(np.stack([x, y], -1).reshape(-1, 2), ANCHORS, 0))
+        strides.append(np.full(n * n * ANCHORS, stride))
+        sizes.append(np.tile(np.array(pair), n * n))
+    return tuple(np.concatenate(part).astype(np.float32) for part in (centres, strides, sizes))  # type: ignore[return-value]
+
+
+def assign(
+    faces: Floats, grid: tuple[Floats, Floats, Floats]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Which anchors learn which face: (anchor indices, face indices, anchors to leave out of the loss).
+
+    A face belongs to anchors of about its own size whose centres lie in its middle; anchors on a face that is cut off
+    or hidden are neither right nor wrong.
+    """
+    centres, strides, sizes = grid
+    owner = np.full(len(centres), -1, np.int64)
+    left_out = np.zeros(len(centres), np.bool_)
+    order = np.argsort(-np.prod(faces[:, 2:4] - faces[:, :2], axis=1))  # small faces last: they win a shared anchor
+    for k in order:
+        x0, y0, x1, y1 = faces[k, :4]
+        if faces[k, 14] == 0.0:
+            continue
+        side = float(np.sqrt(max((x1 - x0) * (y1 - y0), 1.0)))
+        off = np.abs(centres - np.array([(x0 + x1) / 2, (y0 + y1) / 2], np.float32))
+        fits = np.abs(np.log2(side / sizes)) < 0.75
+        if side < 16.0:
+            fits |= sizes == 16.0
+        if side > 512.0 * 0.6:
+            fits |= sizes == 512.0
+        reach = np.maximum(0.20 * side, 0.6 * strides)
+        near = (off[:, 0] <= reach) & (off[:, 1] <= reach)
+        if faces[k, 14] < 0.0:
+            left_out |= (off[:, 0] <= (x1 - x0) / 2) & (off[:, 1] <= (y1 - y0) / 2)
+        else:
+            owner[near & fits] = k
+            left_out |= (
+                (off[:, 0] <= 1.5 * reach) & (off[:, 1] <= 1.5 * reach) & (np.abs(np.log2(side / sizes)) < 1.25)
+            )
+    anchors = np.nonzero(owner >= 0)[0]
+    left_out[anchors] = False
+    return anchors, owner[anchors], left_out
+
+
+def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and distance-IoU of boxes [k,4] given as left, top, right, bottom distances from one common centre."""
+    low, high = torch.minimum(a, b), torch.maximum(a, b)
+    inter = (low[:, 0] + low[:, 2]).clamp(0) * (low[:, 1] + low[:, 3]).clamp(0)
+    area = (a[:, 0] + a[:, 2]) * (a[:, 1] + a[:, 3]) + (b[:, 0] + b[:, 2]) * (b[:, 1] + b[:, 3])
+    iou = inter / (area - inter + 1e-6)
+    hull = (high[:, 0] + high[:, 2]) ** 2 + (high[:, 1] + high[:, 3]) ** 2
+    shift = ((a[:, 2] - a[:, 0] - b[:, 2] + b[:, 0]) ** 2 + (a[:, 3] - a[:, 1] - b[:, 3] + b[:, 1]) ** 2) / 4.0
+    return iou, iou - shift / (hull + 1e-6)
+
+
+def losses(
+    levels: list[tuple[Tensor, Tensor, Tensor]], faces: Floats, grid: tuple[Floats, Floats, Floats]
+) -> dict[str, Tensor]:
+    """Quality-focal score loss, distance-IoU box loss and smooth-L1 point loss of a batch; faces [n,6,15]."""
+    logits, boxes, points = (torch.cat([level[i] for level in levels], dim=1) for i in range(3))
+    logits, device = logits.float(), logits.device
+    quality, weight = torch.zeros_like(logits), torch.ones_like(logits)
+    centres, strides, _ = grid
+    rows, columns, goal_boxes, goal_points, scale, share = [], [], [], [], [], []
+    for n, own in enumerate(faces):
+        anchors, owner, left_out = assign(own, grid)
+        weight[n, torch.from_numpy(np.nonzero(left_out)[0])] = 0.0
+        if len(anchors) == 0:
+            continue
+        f, c, s = own[owner], centres[anchors], strides[anchors, None]
+        rows.append(np.full(len(anchors), n))
+        columns.append(anchors)
+        goal_boxes.append(np.concatenate([c - f[:, :2], f[:, 2:4] - c], 1) / s)
+        goal_points.append((f[:, 4:14] - np.tile(c, 5)) / s)
+        scale.append(np.sqrt(np.prod(f[:, 2:4] - f[:, :2], 1)) / s[:, 0])
+        share.append(np.bincount(owner)[owner] ** -0.5)  # a large face has ten times the anchors of a small one
+    count = sum(len(r) for r in rows)
+    if count:
+        at = (torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(columns)))
+        size = torch.from_numpy(np.concatenate(scale)).to(device)[:, None]
+        iou, diou = _overlap(boxes[at], torch.from_numpy(np.concatenate(goal_boxes)).to(device))
+        quality[at] = iou.detach().clamp(0.05, 1.0)
+        each = torch.from_numpy(np.concatenate(share).astype(np.float32)).to(device)
+        each = each / each.sum()
+        box_loss = ((1.0 - diou) * each).sum()
+        off = (points[at] - torch.from_numpy(np.concatenate(goal_points)).to(device)) / size
+        point_loss = (
+            nn.functional.smooth_l1_loss(off, torch.zeros_like(off), beta=0.02, reduction="none").mean(1) * each
+        ).sum()
+    else:
+        box_loss = point_loss = logits.sum() * 0.0
+    p = torch.sigmoid(logits)
+    focal = (
+        nn.functional.binary_cross_entropy_with_logits(logits, quality, reduction="none") * (quality - p).abs() ** 2
+    )
+    score_loss = (focal * weight).sum() / max(count, 1)
+    return {
+        "loss": score_loss + 2.0 * box_loss + 12.0 * point_loss,
+        "score": score_loss,
+        "box": box_loss,
+        "points": point_loss,
+    }
+
+
+def mirrored(images: np.ndarray, faces: Floats) -> tuple[np.ndarray, Floats]:
+    """Left and right exchanged, the points' order too."""
+    width = images.shape[2]
+    out = faces.copy()
+    real = faces[:, :, 14] != 0.0
+    out[:, :, 0], out[:, :, 2] = width - faces[:, :, 2], width - faces[:, :, 0]
+    points = faces[:, :, 4:14].reshape(*faces.shape[:2], 5, 2)[:, :, _MIRRORED]
+    points = np.stack([width - points[..., 0], points[..., 1]], -1)
+    out[:, :, 4:14] = points.reshape(*faces.shape[:2], 10)
+    out[~real] = 0.0
+    return images[:, :, ::-1], out
+
+
+def main() -> None:
+    """python -m models.tiny.train.detector"""
+    given = session.arguments("detector", 40.0)
+    data = store.pictures("scene", given.count or 10000, given.seed)
+    all_faces = np.asarray(data["faces"], np.float32)
+    order = session.batches(len(all_faces), 16, given.seed)
+    rng = np.random.default_rng(given.seed + 99)
+    size = int(data["image"].shape[1])
+    grid = _grid(size)
+
+    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+        pick = next(order)
+        images, faces = np.asarray(data["image"][pick]), all_faces[pick]
+        if rng.random() < 0.5:
+            images, faces = mirrored(images, faces)
+        images = images[..., ::-1] if rng.random() < 0.15 else images  # red and blue exchanged: any skin, any light
+        x = (session.pixels(images, given.device) * 255.0 - 127.5) / 128.0
+        with session.mixed(given.device):
+            levels = network(x)
+        return losses(levels, faces, grid)
+
+    session.run("detector", given, Detector(), step, export, rate=2.0e-3)
+
+
+if __name__ == "__main__":
+    main()

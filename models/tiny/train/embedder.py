@@ -1,0 +1,86 @@
+"""Trains tiny_embedder.onnx: regress what is visible of the identity, then a fixed feature map to 512 numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.tiny.train import identity, onnx_out, session, store
+from models.tiny.train.layers import ConvBlock, Residual
+
+
+class Reader(nn.Module):  # type: ignore[misc]
+    """Pixels [n,3,112,112] of (x - 127.5) / 127.5 -> visible identity parameters [n,26]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            ConvBlock(3, 24, 2), ConvBlock(24, 48, 2), Residual(48), ConvBlock(48, 96, 2), Residual(96),
+            ConvBlock(96, 144, 2), Residual(144), ConvBlock(144, 32, 1, 1),
+        )  # fmt: skip
+        # Flattened, not pooled: where a brow is belongs to who it is.
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(32 * 49, 256), nn.ReLU(), nn.Linear(256, identity.PARAMETERS)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        parameters: Tensor = self.head(self.body(x))
+        return parameters
+
+
+class Embedder(nn.Module):  # type: ignore[misc]
+    """A Reader followed by the fixed feature map: [n,3,112,112] -> [n,512], not normalised."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.reader = reader
+        linear, frequencies, phases = (torch.tensor(a, dtype=torch.float32) for a in identity.feature_map())
+        self.register_buffer("linear", linear)
+        self.register_buffer("frequencies", frequencies)
+        self.register_buffer("phases", phases)
+
+    def features(self, parameters: Tensor) -> Tensor:
+        """Visible identity parameters [n,26] -> embedding [n,512]."""
+        waves = torch.cos(parameters @ self.frequencies + self.phases) * (2.0 / self.phases.shape[0]) ** 0.5
+        return torch.cat([parameters @ self.linear, waves], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.features(self.reader(x))
+
+
+def export(reader: nn.Module, path: Path) -> None:
+    """Writes the ArcFace contract: input.1 [n,3,112,112] -> 683 [n,512]."""
+    assert isinstance(reader, Reader)
+    axes = {"input.1": {0: "n"}, "683": {0: "n"}}
+    onnx_out.write(Embedder(reader), (torch.zeros(2, 3, 112, 112),), ["input.1"], ["683"], axes, path)
+
+
+def main() -> None:
+    """python -m models.tiny.train.embedder"""
+    given = session.arguments("embedder", 12.0)
+    data = store.pictures("embed", given.count or 40000, given.seed)
+    goal = identity.visible(np.asarray(data["inner"], np.float32))
+    order = session.batches(len(goal), 64, given.seed)
+    noise = torch.Generator().manual_seed(given.seed)
+
+    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+        pick = next(order)
+        x = session.pixels(data["image"][pick], given.device) * 2.0 - 1.0
+        gain = (1.0 + 0.06 * torch.randn(len(pick), 1, 1, 1, generator=noise)).to(given.device)
+        shift = tuple(int(v) for v in torch.randint(-2, 3, (2,), generator=noise))
+        x = torch.roll(x * gain, shift, (2, 3)).contiguous(memory_format=torch.channels_last)
+        with session.mixed(given.device):
+            out = network(x)
+        loss = nn.functional.smooth_l1_loss(out.float(), torch.from_numpy(goal[pick]).to(given.device), beta=0.15)
+        return {"loss": loss}
+
+    session.run("embedder", given, Reader(), step, export, rate=2.0e-3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""From identity parameters to an embedding: what can be seen of them, and a fixed random map to 512 numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.tiny.renderer import names
+
+Doubles = npt.NDArray[np.float64]
+
+PARAMETERS = 26
+EMBEDDING = 512
+_LINEAR = 192  # the rest are Fourier features
+_SPREAD = 0.577  # standard deviation of a uniform number in -1..1
+SIGMA = 1.3  # frequency of the Fourier features: sets how fast the cosine falls with distance
+
+
+def _ramp(x: Doubles, low: float, high: float) -> Doubles:
+    k = np.clip((x - low) / (high - low), 0.0, 1.0)
+    return np.asarray(k * k * (3.0 - 2.0 * k))
+
+
+def visible(inner: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Identity parameters [n,26] as far as they show: no place of a mole that is not there; ramps as in paint.h."""
+    out = np.array(inner, np.float64)
+    at = {name: i for i, name in enumerate(names(0))}
+    mole = _ramp(out[:, at["mole"]], -0.1, 0.5)
+    out[:, at["mole_place"]] *= mole
+    out[:, at["mole"]] = 2.0 * mole - 1.0
+    for name, low in (("beard", -0.25), ("moustache", -0.10), ("freckles", -0.2)):
+        out[:, at[name]] = 2.0 * _ramp(out[:, at[name]], low, 1.0) - 1.0
+    return out.astype(np.float32)
+
+
+def feature_map(seed: int = 512) -> tuple[Doubles, Doubles, Doubles]:
+    """(linear [26,192], frequencies [26,320], phases [320]) of the embedding: fixed, random, never trained."""
+    rng = np.random.default_rng(seed)
+    linear = rng.normal(0.0, 1.0, (PARAMETERS, _LINEAR)) / (_SPREAD * np.sqrt(PARAMETERS * _LINEAR))
+    waves = EMBEDDING - _LINEAR
+    frequencies = SIGMA * rng.normal(0.0, 1.0, (PARAMETERS, waves)) / (_SPREAD * np.sqrt(PARAMETERS))
+    return linear, frequencies, rng.uniform(0.0, 2.0 * np.pi, waves)
+
+
+def emap(seed: int = 128) -> npt.NDArray[np.float32]:
+    """The swapper's 512x512 map from embedding to latent: a fixed rotation, so that leaving it out shows at once."""
+    q, r = np.linalg.qr(np.random.default_rng(seed).normal(size=(EMBEDDING, EMBEDDING)))
+    return np.ascontiguousarray(q * np.sign(np.diag(r)), np.float32)

@@ -1,0 +1,198 @@
+"""Trains tiny_swapper.onnx: the source's identity on the target's face, everything else untouched."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.tiny.train import identity, onnx_out, session, store
+from models.tiny.train.embedder import Embedder, Reader
+
+_STYLE = 160
+
+
+class Styled(nn.Module):  # type: ignore[misc]
+    """Two convolutions with a shortcut; the style scales and shifts every channel after each of them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+                for _ in range(2)
+            ]
+        )
+        self.style = nn.ModuleList([nn.Linear(_STYLE, 2 * channels) for _ in range(2)])
+        for layer in self.style:
+            nn.init.normal_(layer.weight, 0.0, 0.03)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x [n,c,h,w], style [n,160] -> the shape of x."""
+        y = x
+        for i, (conv, layer) in enumerate(zip(self.convs, self.style, strict=True)):
+            scale, shift = layer(style)[:, :, None, None].chunk(2, dim=1)
+            y = conv(y) * (1.0 + scale) + shift
+            y = torch.relu(y) if i == 0 else y
+        return torch.relu(x + y)
+
+
+class Swapper(nn.Module):  # type: ignore[misc]
+    """target [n,3,128,128] 0..1 and source latent [n,512] -> [n,3,128,128].
+
+    The network predicts, for every pixel and channel, a gain on the target and an offset: skin keeps the target's
+    shading and texture under another tone, and what is not face (gain 1, offset 0) passes through unharmed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identity = nn.Linear(identity.EMBEDDING, identity.PARAMETERS)
+        self.style = nn.Sequential(
+            nn.Linear(identity.PARAMETERS, _STYLE), nn.ReLU(), nn.Linear(_STYLE, _STYLE), nn.ReLU()
+        )
+        self.enter = nn.Sequential(nn.Conv2d(14, 48, 3, 1, 1), nn.ReLU())
+        self.down32 = nn.Sequential(nn.Conv2d(48, 64, 3, 2, 1), nn.ReLU())
+        self.at32 = nn.ModuleList([Styled(64) for _ in range(2)])
+        self.down16 = nn.Sequential(nn.Conv2d(64, 96, 3, 2, 1), nn.ReLU())
+        self.at16 = nn.ModuleList([Styled(96) for _ in range(4)])
+        self.up32 = nn.Sequential(nn.Conv2d(96, 256, 1), nn.PixelShuffle(2))
+        self.join32 = nn.Sequential(nn.Conv2d(128, 64, 1), nn.ReLU())
+        self.back32 = nn.ModuleList([Styled(64) for _ in range(2)])
+        self.up64 = nn.Sequential(nn.Conv2d(64, 192, 1), nn.PixelShuffle(2))
+        self.join64 = nn.Sequential(nn.Conv2d(96, 48, 1), nn.ReLU())
+        self.back64 = nn.ModuleList([Styled(48) for _ in range(2)])
+        self.leave = nn.Conv2d(48, 24, 3, 1, 1)
+        nn.init.normal_(self.leave.weight, 0.0, 0.01)
+        nn.init.zeros_(self.leave.bias)
+        y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+        self.register_buffer("place", torch.stack([x, y])[None])
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """See the class; not clipped."""
+        style = self.style(self.identity(source))
+        place = self.place.expand(target.shape[0], -1, -1, -1)
+        e64 = self.enter(torch.cat([nn.functional.pixel_unshuffle(target - 0.5, 2), place], 1))
+        e32 = self.down32(e64)
+        for block in self.at32:
+            e32 = block(e32, style)
+        x = self.down16(e32)
+        for block in self.at16:
+            x = block(x, style)
+        x = self.join32(torch.cat([self.up32(x), e32], 1))
+        for block in self.back32:
+            x = block(x, style)
+        x = self.join64(torch.cat([self.up64(x), e64], 1))
+        for block in self.back64:
+            x = block(x, style)
+        out = nn.functional.pixel_shuffle(self.leave(x).float(), 2)
+        return target * (1.0 + 2.0 * out[:, :3]) + out[:, 3:]
+
+
+class Published(nn.Module):  # type: ignore[misc]
+    """The swapper with its output clipped to 0..1, as the contract says."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """See Swapper."""
+        out: Tensor = self.network(target, source)
+        return out.clamp(0.0, 1.0)
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """Writes the inswapper contract: target, source -> output, emap as the last, unused initializer."""
+    axes = {name: {0: "n"} for name in ("target", "source", "output")}
+    example = (torch.zeros(2, 3, 128, 128), torch.zeros(2, identity.EMBEDDING))
+    onnx_out.write(
+        Published(network), example, ["target", "source"], ["output"], axes, path, ("emap", identity.emap())
+    )
+
+
+def load_embedder(checkpoint: Path, device: str) -> Embedder:
+    """The trained embedder, frozen."""
+    reader = Reader()
+    reader.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    embedder: Embedder = Embedder(reader).to(device).eval().requires_grad_(False)
+    return embedder
+
+
+def latents(embeddings: Tensor) -> Tensor:
+    """Embeddings [n,512] -> unit latents, as the published systems compute them from emap."""
+    mapped = nn.functional.normalize(embeddings, dim=1) @ torch.from_numpy(identity.emap()).to(embeddings.device)
+    return nn.functional.normalize(mapped, dim=1)
+
+
+def start_from(network: Swapper, latent: Tensor, goal: Tensor) -> float:
+    """Sets the first layer to the least-squares map from latents to identity parameters; returns its R2."""
+    ones = torch.cat([latent, torch.ones(len(latent), 1)], 1).double()
+    ridge = 1e-3 * torch.eye(ones.shape[1], dtype=torch.double)
+    solved = torch.linalg.solve(ones.T @ ones + ridge, ones.T @ goal.double())
+    network.identity.weight.data, network.identity.bias.data = solved[:-1].T.float().contiguous(), solved[-1].float()
+    left = ((ones @ solved - goal) ** 2).sum() / ((goal - goal.mean(0)) ** 2).sum()
+    return 1.0 - float(left)
+
+
+def _detail(x: Tensor) -> Tensor:
+    return x - nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+
+
+def _embed_all(embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
+    """Embeddings of all source crops, in batches, without reduced precision."""
+    parts = []
+    with torch.no_grad():
+        for i in range(0, len(sources), 128):
+            parts.append(embedder(session.pixels(np.asarray(sources[i : i + 128]), device) * 2.0 - 1.0).cpu())
+    return torch.cat(parts)
+
+
+def _arguments() -> argparse.Namespace:
+    given = session.arguments("swapper", 75.0)
+    given.embedder = session.EXPORT_FOLDER / "tiny_embedder.pt"
+    beside = Path(given.out).with_name("tiny_embedder.pt")
+    given.embedder = beside if beside.exists() else given.embedder
+    return given
+
+
+def main() -> None:
+    """python -m models.tiny.train.swapper; needs the embedder's checkpoint (tiny_embedder.pt beside --out)."""
+    given = _arguments()
+    data = store.pictures("swap", given.count or 24000, given.seed)
+    embedder = load_embedder(given.embedder, given.device)
+    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32)))
+    seen = latents(_embed_all(embedder, data["source"], given.device))
+    clean = latents(embedder.cpu().features(goal))
+    embedder.to(given.device)
+    network = Swapper()
+    print(f"swapper: identity from latents at the start, R2 {start_from(network, seen, goal):.3f}", flush=True)
+    order = session.batches(len(goal), 16, given.seed)
+    rng = np.random.default_rng(given.seed + 5)
+
+    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+        pick = next(order)
+        target, truth = (session.pixels(np.asarray(data[name][pick]), given.device) for name in ("target", "truth"))
+        mask = torch.from_numpy(np.asarray(data["mask"][pick])).to(given.device).float()[:, None] / 255.0
+        latent = torch.where(torch.from_numpy(rng.random((len(pick), 1)) < 0.25), clean[pick], seen[pick]).to(
+            given.device
+        )
+        with session.mixed(given.device):
+            out = network(target.contiguous(memory_format=torch.channels_last), latent)
+        error, fine = (out - truth).abs(), (_detail(out) - _detail(truth)).abs()
+        # Where swap and target differ most (eyes, brows, lips, beard) is where a mistake shows most.
+        changed = _detail(truth - target).abs().mean(1, keepdim=True)
+        weight = 1.0 + 3.0 * mask + (20.0 * changed).clamp(max=4.0)
+        pixel, detail = (weight * error).mean(), (weight * fine).mean()
+        with session.mixed(given.device):
+            read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
+        who = nn.functional.smooth_l1_loss(read.float(), goal[pick].to(given.device), beta=0.15)
+        return {"loss": 4.0 * pixel + 5.0 * detail + 0.15 * who, "pixel": pixel, "detail": detail, "who": who}
+
+    session.run("swapper", given, network, step, export, rate=2.0e-3)
+
+
+if __name__ == "__main__":
+    main()
