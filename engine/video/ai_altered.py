@@ -58,8 +58,15 @@ def container_tags(existing: Mapping[str, str]) -> dict[str, str]:
 
 
 def is_marked(metadata: Mapping[str, str]) -> bool:
-    """True if container metadata, as PyAV or ffprobe read it, carries the mark (any case of the key)."""
-    return any(key.lower() == AI_ALTERED_KEY and value == AI_ALTERED_VALUE for key, value in metadata.items())
+    """True if container metadata, as PyAV or ffprobe read it, carries the mark.
+
+    By the key of its own (in any case: mkv writes capitals), or, where a container has no room for one,
+    by IPTC's term in the comment.
+    """
+    return any(
+        (key.lower() == AI_ALTERED_KEY and value == AI_ALTERED_VALUE) or DIGITAL_SOURCE_TYPE in value
+        for key, value in metadata.items()
+    )
 
 
 def append_xmp_box(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -13,10 +14,7 @@ from engine.video.ai_altered import container_tags
 from engine.video.pyav import FFMPEG_ERRORS, words_on_retry
 from engine.video.source import Source
 
-__all__ = ["MUXER_OPTIONS", "add_streams", "copy_metadata", "open_muxer", "what_was_lost"]
-
-#: Without this the mp4 muxer drops every key that iTunes has no name for.
-MUXER_OPTIONS: Final = {"mp4": {"movflags": "use_metadata_tags"}, "mov": {"movflags": "use_metadata_tags"}}
+__all__ = ["add_streams", "copy_metadata", "is_cover", "open_muxer", "what_was_lost"]
 
 # Written by the container itself; those of the input would be false.
 _CONTAINER_KEYS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -24,9 +22,19 @@ _CONTAINER_KEYS: Final = {"major_brand", "minor_version", "compatible_brands", "
 _VIDEO_KEYS: Final = {"encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "vendor_id"}
 
 
-def open_muxer(target: str | io.BytesIO, muxer: str) -> av.container.OutputContainer:
-    """An output container with the options that keep all metadata."""
-    return av.open(target, "w", format=muxer, container_options=MUXER_OPTIONS.get(muxer))
+def is_cover(stream: av.stream.Stream) -> bool:
+    """True for a still picture that stands for the file rather than being part of it."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def open_muxer(target: str | io.BytesIO, muxer: str, source: Source) -> av.container.OutputContainer:
+    """An output container that keeps as much metadata as it can.
+
+    mp4 and mov have two ways to write metadata: keys of any name, or iTunes' fixed names and cover pictures.
+    """
+    any_key = muxer in ("mp4", "mov") and not (muxer == "mp4" and any(map(is_cover, source.container.streams)))
+    options = {"movflags": "use_metadata_tags"} if any_key else None
+    return av.open(target, "w", format=muxer, container_options=options)
 
 
 def add_streams(
@@ -42,7 +50,7 @@ def add_streams(
     for stream in source.container.streams:
         if stream.index == source.video_stream.index or _is_rewritten(stream, source):
             continue
-        said = _refusal(stream, muxer)
+        said = _refusal(stream, muxer, source)
         if said is None:
             streams[stream.index] = _add(container, stream)
         else:
@@ -57,10 +65,14 @@ def _is_rewritten(stream: av.stream.Stream, source: Source) -> bool:
         return False
     if stream.type == "data" and "timecode" in stream.metadata:
         return source.info.timecode is not None
+    chapters = len(source.container.chapters())
+    if not chapters:
+        return False
+    if stream.type == "data":  # GoPro's telemetry is bin_data too, but has other counts
+        return getattr(stream, "name", None) == "bin_data" and stream.frames == chapters
     # Subtitles proper have the tag tx3g.
     context = stream.codec_context
-    is_text = stream.type == "subtitle" and context is not None and context.codec_tag == "text"
-    return is_text and bool(source.container.chapters())
+    return stream.type == "subtitle" and context is not None and context.codec_tag == "text"
 
 
 def _add(container: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
@@ -70,11 +82,11 @@ def _add(container: av.container.OutputContainer, stream: av.stream.Stream) -> a
     return added
 
 
-def _refusal(stream: av.stream.Stream, muxer: str) -> str | None:
+def _refusal(stream: av.stream.Stream, muxer: str, source: Source) -> str | None:
     """Why this muxer refuses a stream, in FFmpeg's words; None if it takes it."""
 
     def attempt() -> None:
-        container = open_muxer(io.BytesIO(), muxer)
+        container = open_muxer(io.BytesIO(), muxer, source)
         _add(container, stream)
         container.start_encoding()
         with contextlib.suppress(*FFMPEG_ERRORS):  # no packet was written: only the header counts here
@@ -105,24 +117,28 @@ def copy_metadata(
     container.set_chapters(source.container.chapters())
 
 
-def what_was_lost(path: Path, source: Source, streams: dict[int, int]) -> list[str]:
-    """Notes on metadata that the finished file does not give back; `streams` maps input to output index."""
+def what_was_lost(path: Path, source: Source, copied: Iterable[int]) -> list[str]:
+    """Notes on what the finished file does not give back; `copied`: the input's indices, in output order."""
     notes = []
+    given = source.container
     with av.open(f"file:{path}", metadata_errors="replace") as written:
         have = {key.lower() for key in written.metadata}
-        lost = [k for k in source.container.metadata if k.lower() not in have | _CONTAINER_KEYS | {"timecode"}]
+        lost = [key for key in given.metadata if key.lower() not in have | _CONTAINER_KEYS | {"timecode"}]
         if lost:
             notes.append(f"container metadata not carried: {', '.join(sorted(lost))}")
-        wanted_chapters, got_chapters = len(source.container.chapters()), len(written.chapters())
-        if wanted_chapters != got_chapters:
-            notes.append(f"chapters: {wanted_chapters} in the input, {got_chapters} in the output")
-        for before, after in sorted(streams.items()):
-            if after >= len(written.streams):
-                continue
-            was, now = source.info.streams[before], written.streams[after]
+        if len(given.chapters()) != len(written.chapters()):
+            notes.append(f"chapters: {len(given.chapters())} in the input, {len(written.chapters())} in the output")
+        copied = list(copied)
+        covers = [index for index in copied if is_cover(given.streams[index])]
+        if len(covers) > sum(map(is_cover, written.streams)):
+            notes.append(f"stream {covers[-1]}: the cover picture is not carried")
+        # Covers come last when read back, in whatever place they were written.
+        pairs = zip([i for i in copied if i not in covers], written.streams, strict=False)
+        for index, now in pairs:
+            was = source.info.streams[index]
             names = {key.lower(): value for key, value in now.metadata.items()}
-            if was.language and was.language != "und" and names.get("language") != was.language:
-                notes.append(f"stream {before}: its language {was.language} is not carried")
-            if was.title and was.title not in (names.get("title"), names.get("name"), names.get("handler_name")):
-                notes.append(f"stream {before}: its title {was.title!r} is not carried")
+            if was.language not in (None, "und", names.get("language")):
+                notes.append(f"stream {index}: its language {was.language} is not carried")
+            if was.title not in (None, names.get("title"), names.get("name"), names.get("handler_name")):
+                notes.append(f"stream {index}: its title {was.title!r} is not carried")
     return notes

@@ -27,7 +27,7 @@ __all__ = ["CODECS", "EncoderSettings", "FramePacker", "add_encoder"]
 CODECS: Final = {"h264": ("libx264", "nv12"), "hevc": ("libx265", "yuv420p")}
 
 #: Side data that both encoders write into the stream again.
-CARRIED_SIDE_DATA: Final = frozenset({"A53_CC"})
+CARRIED_SIDE_DATA: Final = frozenset({"A53_CC", "SEI_UNREGISTERED"})
 
 _MASTERING = struct.Struct("=20i")  # 10 rationals: r, g, b, white (x, y each), luminance min, max
 
@@ -111,6 +111,7 @@ def _configure(context: av.VideoCodecContext, info: VideoInfo, settings: Encoder
     if info.sample_aspect:
         context.sample_aspect_ratio = info.sample_aspect
     context.options = {"preset": settings.preset, "crf": str(settings.quality)}
+    context.options |= {"a53cc": "1", "udu_sei": "1"}  # captions and user data, where a picture has them
     if colour.chroma_location:
         context.options["chroma_sample_location"] = colour.chroma_location
     parameters = _hdr_parameters(info, settings.codec)

@@ -12,7 +12,7 @@ import av
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, StreamInfo, VideoInfo
 from engine.video.planes import DIRECT_FORMATS, conversion_note
-from engine.video.pyav import chroma_locations
+from engine.video.pyav import chroma_locations, side_data_name
 
 __all__ = ["describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
 
@@ -108,13 +108,8 @@ def stated_end_s(container: av.container.InputContainer, stream: av.VideoStream)
 
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    found = {}
-    for entry in cast(Any, frame.side_data):  # SideData objects; the stub calls it a TypedDict
-        try:
-            found[str(entry.type.name)] = bytes(entry)
-        except ValueError:  # a kind that this PyAV has no name for
-            continue
-    return found
+    # SideData objects; the stub calls it a TypedDict.
+    return {side_data_name(entry): bytes(entry) for entry in cast(Any, frame.side_data)}
 
 
 def _rate(stream: av.VideoStream, notes: list[str]) -> Fraction:

@@ -32,6 +32,7 @@ __all__ = [
     "plane_view",
     "reformat",
     "set_display_matrix",
+    "side_data_name",
     "words",
     "words_on_retry",
     "writable_plane",
@@ -168,6 +169,14 @@ def reformat(frame: av.VideoFrame, pixel_format: str, **options: Any) -> av.Vide
         return frame.reformat(format=pixel_format, threads=1, **options)
     except TypeError:  # PyAV 16 converts in one thread and has no such argument
         return frame.reformat(format=pixel_format, **options)
+
+
+def side_data_name(entry: Any) -> str:
+    """Name of one entry of a frame's side data, UNKNOWN for a kind that this PyAV has no name for."""
+    try:
+        return str(entry.type.name)
+    except ValueError:
+        return "UNKNOWN"
 
 
 def set_display_matrix(stream: av.VideoStream, matrix: tuple[int, ...]) -> bool:

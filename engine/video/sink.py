@@ -24,7 +24,7 @@ import av
 
 from engine.errors import InputError, OutputError, explain
 from engine.video.ai_altered import append_xmp_box
-from engine.video.carry import add_streams, copy_metadata, open_muxer, what_was_lost
+from engine.video.carry import add_streams, copy_metadata, is_cover, open_muxer, what_was_lost
 from engine.video.encoder import CARRIED_SIDE_DATA, CODECS, EncoderSettings, FramePacker, add_encoder, even
 from engine.video.output_place import OutputPlace
 from engine.video.pyav import FFMPEG_ERRORS, U8Plane, words
@@ -38,7 +38,6 @@ _MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 _EXPECTED_SIDE_DATA: Final = frozenset({
     "DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "S12M_TIMECODE", "GOP_TIMECODE",
     "MOTION_VECTORS", "VIDEO_ENC_PARAMS", "VIDEO_HINT", "REGIONS_OF_INTEREST", "PANSCAN", "UNKNOWN",
-    "SEI_UNREGISTERED",
 })  # fmt: skip
 
 
@@ -65,8 +64,6 @@ class Sink:
                 f"{info.width_px}x{info.height_px} is written as {even(info.width_px)}x{even(info.height_px)}: "
                 "4:2:0 video has even sizes; the last column and row are repeated"
             )
-        if self._muxer == "matroska" and (info.time_base * 1000).denominator != 1:
-            self._notes.append("mkv counts time in whole ms: time stamps are rounded to that")
 
     @property
     def path(self) -> Path:
@@ -103,6 +100,8 @@ class Sink:
             self._check_shapes(y, uv)
             if frame.duration:
                 self._durations[frame.pts] = frame.duration
+            if self._muxer == "matroska" and (frame.pts * frame.time_base * 1000).denominator != 1:
+                self._note_once("mkv counts time in whole ms: time stamps are rounded to that")
             self._lost_side_data |= frame.side_data - CARRIED_SIDE_DATA - _EXPECTED_SIDE_DATA
             self._mux(self._video.encode(self._packer.pack(y, uv, frame)))
             self.frames_written += 1
@@ -120,6 +119,11 @@ class Sink:
             packet = item.packet
             if packet.dts is None:
                 packet.dts = packet.pts
+            if packet.dts is None:
+                if not is_cover(stream):
+                    self._note_once(f"stream {item.stream_index}: packets without a time stamp are left out")
+                    return
+                packet.dts = packet.pts = 0  # cover pictures have none
             packet.stream = stream
             self._container.mux_one(packet)
 
@@ -133,9 +137,8 @@ class Sink:
                     raise OutputError(explain(self._place.name, "at least one picture", "none", "check the input"))
                 with self._explained("the end of the file"):
                     self._finish_container()
-                    indices = {self._source.info.video_index: self._video.index}
-                    indices |= {before: after.index for before, after in self._streams.items()}
-                    self._notes += what_was_lost(self._place.temporary, self._source, indices)
+                    copied = (self._source.info.video_index, *self._streams)
+                    self._notes += what_was_lost(self._place.temporary, self._source, copied)
                 return self._place.complete()
             except BaseException:
                 self._place.discard()
@@ -168,7 +171,7 @@ class Sink:
     def _open(self, settings: EncoderSettings) -> None:
         """Build the container and write its header, once more without the timecode if that is refused."""
         for timecode in (True, False):
-            container = open_muxer(str(self._place.temporary), self._muxer)
+            container = open_muxer(str(self._place.temporary), self._muxer, self._source)
             video = add_encoder(container, self._place.name, self._source.info, settings)
             self._streams, notes = add_streams(container, self._muxer, self._source)
             copy_metadata(container, video, self._source, timecode=timecode)
@@ -190,6 +193,10 @@ class Sink:
             if packet.pts is not None:
                 packet.duration = self._durations.pop(packet.pts, packet.duration)
             self._container.mux_one(packet)
+
+    def _note_once(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
 
     def _finish_container(self) -> None:
         if not self._failed:

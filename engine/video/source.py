@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,12 +23,18 @@ from engine.errors import InputError, MediaError, explain
 from engine.video.info import VideoInfo
 from engine.video.inspect_source import describe, refuse_what_we_cannot, stated_end_s
 from engine.video.planes import Converter, Deinterlacer, planes_of
-from engine.video.pyav import FFMPEG_ERRORS, U8Plane, ffmpeg_url, is_url, words, words_on_retry
+from engine.video.pyav import FFMPEG_ERRORS, U8Plane, ffmpeg_url, is_url, side_data_name, words, words_on_retry
 
 __all__ = ["DecodedFrame", "PassThrough", "Source", "open_source"]
 
 # A stream whose first picture has not come by then is not going to decode.
 _PACKETS_UNTIL_FIRST_FRAME = 5000
+
+# Of x264 and x265, as they are in every stream that these made.
+_ENCODER_SETTINGS_UUIDS = (
+    bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
+    bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,13 @@ class DecodedFrame:
 
     @property
     def side_data(self) -> frozenset[str]:
-        """Names of the side data on this frame, e.g. A53_CC, S12M_TIMECODE."""
+        """Names of the side data on this frame, e.g. A53_CC, S12M_TIMECODE.
+
+        The settings that x264 and x265 leave in their first picture are no data of the user's: not among them.
+        """
         # Iterating over the container gives SideData objects; the stub calls it a TypedDict.
-        return frozenset(_side_data_name(entry) for entry in cast(Any, self.carried.side_data))
+        entries = cast("Iterable[Any]", self.carried.side_data)
+        return frozenset(side_data_name(entry) for entry in entries if not _is_encoder_settings(entry))
 
     def planes(self) -> tuple[U8Plane, ...]:
         """Read-only uint8 views, rows `strides[0]` bytes apart, no copy.
@@ -89,11 +99,8 @@ class PassThrough:
         return self.packet.stream_index
 
 
-def _side_data_name(entry: Any) -> str:
-    try:
-        return str(entry.type.name)
-    except ValueError:  # a kind that this PyAV has no name for
-        return "UNKNOWN"
+def _is_encoder_settings(entry: Any) -> bool:
+    return side_data_name(entry) == "SEI_UNREGISTERED" and bytes(entry)[:16] in _ENCODER_SETTINGS_UUIDS
 
 
 class Source:

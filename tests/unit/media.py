@@ -176,17 +176,19 @@ def packets_of(path: Path) -> dict[str, list[list[bytes]]]:
         return kinds
 
 
-def frame_bytes(path: Path) -> list[tuple[Fraction, bytes]]:
-    """Time and raw yuv420p bytes of every picture, decoded in one thread by PyAV alone."""
+def frame_bytes(path: Path) -> list[tuple[Fraction | None, bytes]]:
+    """Time and raw bytes of the planes of every picture, decoded in one thread by PyAV alone."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
         frames = []
         for frame in container.decode(stream):
-            planar = frame if frame.format.name.startswith("yuv") else frame.reformat(format="yuv420p")
-            assert frame.pts is not None
-            assert frame.time_base is not None
-            frames.append((frame.pts * frame.time_base, planar.to_ndarray().tobytes()))
+            time = None if frame.pts is None else frame.pts * cast(Fraction, frame.time_base)
+            rows = [
+                np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
+                for plane in frame.planes
+            ]
+            frames.append((time, b"".join(plane.tobytes() for plane in rows)))
         return frames
 
 
