@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from kernels.launch_align import matrices
 from kernels.launch_types import LANES, Target, Tensor, pointer
 
+MASK_ROWS = 16  # rows of a block of erode_blur_mask
+SIZE_MAX_PX = 2048  # a row of a mask in shared memory
 BLUR_HALF_MAX = 512  # half of a Gaussian's window, what mask.cu keeps in shared memory
 MASKS_MAX = 4
 
@@ -103,7 +105,9 @@ def erode_blur_mask_into(
         ctypes.c_int(frame_size_px[0]),
         ctypes.c_int(frame_size_px[1]),
     )
-    target.launch("erode_blur_mask", (size, 1, k), (LANES, 1, 1), args)
+    if size > SIZE_MAX_PX:
+        raise ValueError(f"{where}: wanted masks up to {SIZE_MAX_PX} px, got {size}; paste at a smaller size")
+    target.launch("erode_blur_mask", (math.ceil(size / MASK_ROWS), 1, k), (LANES, 1, 1), args)
 
 
 def min_masks_into(target: Target, masks: Sequence[Tensor], out: Tensor) -> None:

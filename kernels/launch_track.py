@@ -63,7 +63,7 @@ class Faces:
 
 
 class TracksArg(ctypes.Structure):
-    """``struct Tracks`` of track.cuh."""
+    """``struct Tracks`` of track.cu."""
 
     _fields_ = [
         *(
@@ -78,7 +78,7 @@ class TracksArg(ctypes.Structure):
 
 
 class FacesArg(ctypes.Structure):
-    """``struct Faces`` of track.cuh."""
+    """``struct Faces`` of track.cu."""
 
     _fields_ = [
         *(
@@ -90,7 +90,7 @@ class FacesArg(ctypes.Structure):
 
 
 class RulesArg(ctypes.Structure):
-    """``struct Rules`` of track.cuh."""
+    """``struct Rules`` of track.cu."""
 
     _fields_ = [
         ("iou_min", ctypes.c_float),
@@ -103,7 +103,7 @@ class RulesArg(ctypes.Structure):
 
 
 class FiveArg(ctypes.Structure):
-    """``struct Five`` of track.cuh: each of the five points is the mean of points first..last."""
+    """``struct Five`` of track.cu: each of the five points is the mean of points first..last."""
 
     _fields_ = [("first", ctypes.c_int * 5), ("last", ctypes.c_int * 5)]
 
