@@ -26,8 +26,8 @@ __all__ = ["CODECS", "EncoderSettings", "FramePacker", "add_encoder"]
 #: Name to (FFmpeg's encoder, the pixel format in which it takes 4:2:0).
 CODECS: Final = {"h264": ("libx264", "nv12"), "hevc": ("libx265", "yuv420p")}
 
-#: Side data that both encoders write into the stream again.
-CARRIED_SIDE_DATA: Final = frozenset({"A53_CC", "SEI_UNREGISTERED"})
+#: Side data that both encoders write into the stream again; what has no name may be among them.
+CARRIED_SIDE_DATA: Final = frozenset({"A53_CC", "SEI_UNREGISTERED", "UNKNOWN"})
 
 _MASTERING = struct.Struct("=20i")  # 10 rationals: r, g, b, white (x, y each), luminance min, max
 

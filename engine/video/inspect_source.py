@@ -12,7 +12,7 @@ import av
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, StreamInfo, VideoInfo
 from engine.video.planes import DIRECT_FORMATS, conversion_note
-from engine.video.pyav import chroma_locations, side_data_name
+from engine.video.pyav import chroma_locations, side_data_of, without_unknown_side_data
 
 __all__ = ["describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
 
@@ -108,8 +108,8 @@ def stated_end_s(container: av.container.InputContainer, stream: av.VideoStream)
 
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
-    # SideData objects; the stub calls it a TypedDict.
-    return {side_data_name(entry): bytes(entry) for entry in cast(Any, frame.side_data)}
+    found = side_data_of(frame)
+    return found if found is not None else side_data_of(without_unknown_side_data(frame)) or {}
 
 
 def _rate(stream: av.VideoStream, notes: list[str]) -> Fraction:

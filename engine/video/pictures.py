@@ -111,7 +111,7 @@ def _is_picture_format(name: str) -> bool:
 
 
 def _decode(name: str, data: bytes) -> av.VideoFrame:
-    """The first picture; decoders are told to fail on damage rather than to paint over it."""
+    """The first picture; raises InputError where decoding would paint over damage."""
     # From memory, so that content decides and not the file's name (in which % would mean a sequence).
     with av.open(io.BytesIO(data), "r") as container:
         if not _is_picture_format(container.format.name):
@@ -119,13 +119,26 @@ def _decode(name: str, data: bytes) -> av.VideoFrame:
                 explain(name, "a still picture", f"{container.format.name} media", "extract a picture from it")
             )
         stream = container.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}
         stream.thread_count = 1
+        whole = not data.startswith(b"\xff\xd8") or _jpeg_has_end(data)
         for frame in container.decode(stream):
-            if not frame.is_corrupt:
+            if whole and not frame.is_corrupt:
                 return frame
             break
     raise InputError(explain(name, "a whole picture", "a damaged or truncated one", "fetch or export it again"))
+
+
+def _jpeg_has_end(jpeg: bytes) -> bool:
+    """FFmpeg fills up a truncated JPEG without a word, so look for the end marker of the picture itself.
+
+    Not of the preview in its header, nor of what cameras append: behind the first scan of the outer level.
+    """
+    at = 2
+    while at + 4 <= len(jpeg) and jpeg[at] == 0xFF:
+        if jpeg[at + 1] == 0xDA:  # start of scan; in what follows FF D9 is the end of the picture only
+            return jpeg.find(b"\xff\xd9", at) >= 0
+        at += 1 if jpeg[at + 1] == 0xFF else 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return False
 
 
 def _rgb(frame: av.VideoFrame) -> U8Plane:

@@ -9,12 +9,15 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, cast
 
 import av
+import av.filter
 import av.logging
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
@@ -32,7 +35,8 @@ __all__ = [
     "plane_view",
     "reformat",
     "set_display_matrix",
-    "side_data_name",
+    "side_data_of",
+    "without_unknown_side_data",
     "words",
     "words_on_retry",
     "writable_plane",
@@ -171,12 +175,29 @@ def reformat(frame: av.VideoFrame, pixel_format: str, **options: Any) -> av.Vide
         return frame.reformat(format=pixel_format, **options)
 
 
-def side_data_name(entry: Any) -> str:
-    """Name of one entry of a frame's side data, UNKNOWN for a kind that this PyAV has no name for."""
-    try:
-        return str(entry.type.name)
+def side_data_of(frame: av.VideoFrame) -> dict[str, bytes] | None:
+    """Side data by name (A53_CC, DISPLAYMATRIX, ...); None where the frame has a kind unknown to this PyAV.
+
+    PyAV then fails for all of a frame's side data; `without_unknown_side_data` helps, at the price of a filter.
+    """
+    try:  # iterating gives SideData objects; the stub calls the container a TypedDict
+        return {str(entry.type.name): bytes(entry) for entry in cast(Any, frame.side_data)}
     except ValueError:
-        return "UNKNOWN"
+        return None
+
+
+def without_unknown_side_data(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same picture, memory shared, without the side data that this PyAV has no name for (EXIF is one)."""
+    known = {int(cast(Any, kind).value) for kind in SideDataType}
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+    )
+    # FFmpeg numbers its kinds from 0; a few dozen exist.
+    removers = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(64) if kind not in known]
+    graph.link_nodes(source, *removers, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return cast(av.VideoFrame, graph.pull())
 
 
 def set_display_matrix(stream: av.VideoStream, matrix: tuple[int, ...]) -> bool:

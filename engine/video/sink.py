@@ -37,7 +37,7 @@ _MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # Carried by other means (stream, container) or without meaning behind an encoder.
 _EXPECTED_SIDE_DATA: Final = frozenset({
     "DISPLAYMATRIX", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "S12M_TIMECODE", "GOP_TIMECODE",
-    "MOTION_VECTORS", "VIDEO_ENC_PARAMS", "VIDEO_HINT", "REGIONS_OF_INTEREST", "PANSCAN", "UNKNOWN",
+    "MOTION_VECTORS", "VIDEO_ENC_PARAMS", "VIDEO_HINT", "REGIONS_OF_INTEREST", "PANSCAN",
 })  # fmt: skip
 
 

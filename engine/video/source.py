@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +23,7 @@ from engine.errors import InputError, MediaError, explain
 from engine.video.info import VideoInfo
 from engine.video.inspect_source import describe, refuse_what_we_cannot, stated_end_s
 from engine.video.planes import Converter, Deinterlacer, planes_of
-from engine.video.pyav import FFMPEG_ERRORS, U8Plane, ffmpeg_url, is_url, side_data_name, words, words_on_retry
+from engine.video.pyav import FFMPEG_ERRORS, U8Plane, ffmpeg_url, is_url, side_data_of, words, words_on_retry
 
 __all__ = ["DecodedFrame", "PassThrough", "Source", "open_source"]
 
@@ -59,13 +59,16 @@ class DecodedFrame:
 
     @property
     def side_data(self) -> frozenset[str]:
-        """Names of the side data on this frame, e.g. A53_CC, S12M_TIMECODE.
+        """Names of the side data on this frame, e.g. A53_CC, S12M_TIMECODE; UNKNOWN if PyAV can't name one.
 
         The settings that x264 and x265 leave in their first picture are no data of the user's: not among them.
         """
-        # Iterating over the container gives SideData objects; the stub calls it a TypedDict.
-        entries = cast("Iterable[Any]", self.carried.side_data)
-        return frozenset(side_data_name(entry) for entry in entries if not _is_encoder_settings(entry))
+        found = side_data_of(self.carried)
+        if found is None:
+            return frozenset({"UNKNOWN"})
+        if found.get("SEI_UNREGISTERED", b"")[:16] in _ENCODER_SETTINGS_UUIDS:
+            del found["SEI_UNREGISTERED"]
+        return frozenset(found)
 
     def planes(self) -> tuple[U8Plane, ...]:
         """Read-only uint8 views, rows `strides[0]` bytes apart, no copy.
@@ -97,10 +100,6 @@ class PassThrough:
     def stream_index(self) -> int:
         """Index among `VideoInfo.streams`."""
         return self.packet.stream_index
-
-
-def _is_encoder_settings(entry: Any) -> bool:
-    return side_data_name(entry) == "SEI_UNREGISTERED" and bytes(entry)[:16] in _ENCODER_SETTINGS_UUIDS
 
 
 class Source:
