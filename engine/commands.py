@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import engine
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.report import STAGE_ORDER, budgets_for, open_log, print_table, verdict_line
 from engine.runner import Progress as RunProgress
 from engine.runner import RunResult
@@ -67,9 +67,7 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
         compared = out / "demo_side_by_side.mp4"
         write_side_by_side(clip, target, compared, picture=source)
         code = _tell(console, profile, result)
-        console.print(
-            f"input         {clip}\nsource        {source}\nresult        {target}\nside by side  {compared}"
-        )
+        console.print(f"input         {clip}\nsource        {source}\nresult        {target}\nside by side  {compared}")
         return code
 
     return _guarded("demo", console, work)
@@ -82,7 +80,7 @@ def run(chosen: argparse.Namespace) -> int:
     def work() -> int:
         profile = _with(load_profile(chosen.profile), backend=chosen.backend, threads=chosen.threads)
         profile = _with(profile, opacity=chosen.opacity)
-        profile = dataclasses.replace(
+        profile = _with(
             profile,
             detect=_with(profile.detect, score_threshold=chosen.score_threshold),
             encode=_with(profile.encode, codec=chosen.codec, quality=chosen.quality, preset=chosen.preset),
@@ -168,4 +166,7 @@ def _partial(error: BaseException) -> str:
 
 def _with(options: T, **changes: Any) -> T:
     given = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(options, **given)  # type: ignore[type-var]
+    try:
+        return dataclasses.replace(options, **given)  # type: ignore[type-var]
+    except ValueError as error:
+        raise InputError(f"options: {error}") from error

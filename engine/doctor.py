@@ -125,9 +125,7 @@ def _driver() -> Finding:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return Finding(
-            "GPU driver", "missing", "libcuda.so.1 was not found", "install the NVIDIA driver to use a GPU"
-        )
+        return Finding("GPU driver", "missing", "libcuda.so.1 was not found", "install the NVIDIA driver to use a GPU")
     count, version = ctypes.c_int(0), ctypes.c_int(0)
     status = driver.cuInit(0)
     if status:
@@ -184,9 +182,7 @@ def _nvidia_codec(codec: str, mode: Literal["r", "w"], name: str) -> Finding:
             context.time_base = Fraction(1, 25)
         context.open()
     except (av.error.FFmpegError, ValueError) as error:
-        return Finding(
-            name, "missing", f"{codec}: {error}", f"{name} needs an NVIDIA GPU that has it, and its driver"
-        )
+        return Finding(name, "missing", f"{codec}: {error}", f"{name} needs an NVIDIA GPU that has it, and its driver")
     return Finding(name, "ok", f"{codec} opened")
 
 

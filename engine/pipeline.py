@@ -18,7 +18,7 @@ import numpy as np
 from engine.backends.base import Backend, open_backend
 from engine.errors import InputError, ModelError, explain
 from engine.frame import Frame
-from engine.identity import PictureReader, SourceFace, latents_of
+from engine.identity import Identity, PictureReader, SourceFace, latents_of
 from engine.stages.crop import Crop
 from engine.stages.detect import Detect
 from engine.stages.generate import Generate
@@ -54,6 +54,7 @@ class Pipeline:
     mask: Mask
     paste: Paste
     timings: Timings
+    identities: list[Identity]
     steps: int = 0
 
     def step(self, picture: Any) -> Frame:
@@ -204,6 +205,7 @@ def open_pipeline(
         mask=Mask(backend, profile.mask, crop, size, room),
         paste=Paste(backend, crop, swapper.contract.outputs["output"], profile.opacity, room),
         timings=Timings(),
+        identities=identities,
     )
     _warm_up(pipeline)
     return pipeline

@@ -88,9 +88,7 @@ def run(
     with open_source(input, threads=edge, deinterlace=deinterlace) as source:
         encode = profile.encode
         # opened first: a bad output is refused before a model is loaded
-        sink = open_sink(
-            output, source, threads=edge, codec=encode.codec, quality=encode.quality, preset=encode.preset
-        )
+        sink = open_sink(output, source, threads=edge, codec=encode.codec, quality=encode.quality, preset=encode.preset)
         try:
             pipeline = open_pipeline(
                 profile,

@@ -28,6 +28,7 @@ class Counters:
     uploads: int = 0
     downloads: int = 0
     frame_copies: int = 0
+    waits: int = 0
     sessions: int = 0
 
 
@@ -76,9 +77,7 @@ class Backend(Protocol):
         """The status words of one frame, after the work that writes them: the one wait of a frame."""
         ...
 
-    def launch(
-        self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]
-    ) -> None:
+    def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]) -> None:
         """Start a kernel; `kernels.launch` calls this."""
         ...
 
@@ -102,9 +101,7 @@ def open_backend(name: str, *, threads: int, say: Callable[[str], None]) -> Back
         found, missing = _cuda_state()
         if name == "cuda":
             raise DeviceError(
-                explain(
-                    "backend cuda", "a CUDA device and the cuda runtime of this engine", missing or found, _CUDA_FIX
-                )
+                explain("backend cuda", "a CUDA device and this engine's cuda backend", missing or found, _CUDA_FIX)
             )
         say(f"backend: cpu, {threads} threads ({missing or found})")
     else:

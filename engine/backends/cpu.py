@@ -92,12 +92,11 @@ class CpuBackend:
 
     def wait_status(self, buffer: Buffer) -> npt.NDArray[np.int32]:
         """The status words; kernels here have ended when their launch returns."""
+        self.counters.waits += 1
         words: npt.NDArray[np.int32] = buffer.owner
         return words
 
-    def launch(
-        self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]
-    ) -> None:
+    def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]) -> None:
         """Run a kernel to its end."""
         self.counters.launches += 1
         self._target.launch(kernel, grid, block, args)

@@ -74,9 +74,7 @@ class Identify:
                 if chosen < 0:
                     self._turned_away[int(track)] = (int(slot), frame.index)
         self.backend.upload(sources, held_buffer(tracks.sources))
-        return self._keep(
-            faces, [row for row, track in enumerate(ids) if self.judged[int(track)] >= 0], sources[slots]
-        )
+        return self._keep(faces, [row for row, track in enumerate(ids) if self.judged[int(track)] >= 0], sources[slots])
 
     def _look_again(self, frame: Frame, tracks: Tracks) -> None:
         due = {

@@ -22,7 +22,12 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def swapper(
-    path: Path, *, size: int = 128, emap: str | None = "buff2fs", weights: int = TensorProto.FLOAT, trailing: bool = False
+    path: Path,
+    *,
+    size: int = 128,
+    emap: str | None = "buff2fs",
+    weights: int = TensorProto.FLOAT,
+    trailing: bool = False,
 ) -> Path:
     """An ONNX file with the interface of inswapper_128: a 1x1 convolution, its source unused by the result."""
     kernel = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
@@ -114,14 +119,18 @@ def test_a_truncated_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="wanted a readable ONNX file, got No such file or directory; check the path"):
+    with pytest.raises(
+        ModelFileError, match="wanted a readable ONNX file, got No such file or directory; check the path"
+    ):
         add(tmp_path / "none.onnx")
 
 
 def test_a_second_file_for_a_contract_needs_to_be_asked_for(tmp_path: Path) -> None:
     first = add(swapper(tmp_path / "first.onnx"))
     other = swapper(tmp_path / "second.onnx", trailing=True)
-    with pytest.raises(ModelFileError, match=r"wanted no other file for inswapper_128, got first\.onnx .*; add --replace"):
+    with pytest.raises(
+        ModelFileError, match=r"wanted no other file for inswapper_128, got first\.onnx .*; add --replace"
+    ):
         add(other)
     second = add(other, replace=True)
     assert find("inswapper_128").sha256 == second.sha256

@@ -44,7 +44,10 @@ swapper = "inswapper_128"
         ("[detect]\nsize_px = 100\n", "detect.size_px: wanted a multiple of 32, got 100; correct the value"),
         ("[track]\nfaces = 0\n", "track.faces: wanted 1 to 32, got 0; correct the value"),
         ("[paste]\nopacity = 1\n", "wanted only the keys backend, budget_ms, "),
-        ("[mask]\nkinds = ['round']\n", "mask.kinds[0]: wanted one of ellipse, box, erode_blur, got 'round'; correct it"),
+        (
+            "[mask]\nkinds = ['round']\n",
+            "mask.kinds[0]: wanted one of ellipse, box, erode_blur, got 'round'; correct it",
+        ),
         ("[mask]\nkinds = []\n", "mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one"),
     ],
 )
@@ -63,5 +66,7 @@ def test_a_profile_of_the_users_own_reads(tmp_path: Path) -> None:
 
 
 def test_an_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(TableError, match=r"^profile none: wanted one of swap_1080p30, .*, got 'none'; correct the name$"):
+    with pytest.raises(
+        TableError, match=r"^profile none: wanted one of swap_1080p30, .*, got 'none'; correct the name$"
+    ):
         load_profile("none")

@@ -38,7 +38,12 @@ def test_a_span_that_raises_is_not_counted_and_threads_share_a_stage() -> None:
     with pytest.raises(KeyError), timings.span("crop"):
         raise KeyError
     assert "crop" not in timings.stages
-    workers = [threading.Thread(target=lambda: [timings.add("crop", 1.0) for _ in range(500)]) for _ in range(4)]
+
+    def count() -> None:
+        for _ in range(500):
+            timings.add("crop", 1.0)
+
+    workers = [threading.Thread(target=count) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -1,0 +1,50 @@
+"""What an embedding application relies on: exports, light imports, our own package names, no network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engine
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_public_api_is_what_all_says() -> None:
+    assert engine.__all__ == ["open_pipeline", "run"]
+    assert all(callable(getattr(engine, name)) for name in engine.__all__)
+
+
+def test_importing_the_engine_imports_nothing_heavy() -> None:
+    code = "import sys, engine; print([m for m in ('numpy', 'av', 'onnxruntime', 'rich') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["engine", "kernels", "models", "profiles", "build_engines"])
+def test_no_other_distribution_owns_our_package_names(package: str) -> None:
+    owners = set(importlib.metadata.packages_distributions().get(package, [])) - {"face-engine"}
+    assert not owners, f"{package} is also installed by {owners}: uninstall it, or our imports may find theirs"
+
+
+def test_the_wheel_holds_what_the_runtime_reads_and_no_tests(tmp_path: Path) -> None:
+    from setuptools import find_packages  # type: ignore[import-untyped]
+
+    found = set(find_packages(str(ROOT), include=["engine*", "build_engines*", "kernels*", "models*", "profiles*"]))
+    assert {"engine", "engine.stages", "engine.backends", "engine.video", "kernels", "models", "profiles"} <= found
+    assert not any(name.startswith("tests") for name in found)
+
+
+def test_tracked_files_are_small_and_few() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout: nothing is tracked here")
+    sizes = {
+        name: (ROOT / name).stat().st_size for name in listed.stdout.split("\0") if name and (ROOT / name).exists()
+    }
+    assert max(sizes.values()) <= 5_000_000
+    assert sum(sizes.values()) <= 25_000_000
