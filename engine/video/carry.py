@@ -78,8 +78,12 @@ def _is_rewritten(stream: av.stream.Stream, source: Source) -> bool:
 def _add(container: av.container.OutputContainer, stream: av.stream.Stream) -> av.stream.Stream:
     added = cast(av.stream.Stream, container.add_stream_from_template(cast(Any, stream), opaque=True))
     added.metadata.update(stream.metadata)
-    added.disposition = stream.disposition
+    _copy_disposition(stream, added)
     return added
+
+
+def _copy_disposition(stream: av.stream.Stream, added: av.stream.Stream) -> None:
+    cast(Any, added).disposition = stream.disposition.value  # PyAV before 18 takes nothing but a number
 
 
 def _refusal(stream: av.stream.Stream, muxer: str, source: Source) -> str | None:
@@ -113,7 +117,7 @@ def copy_metadata(
             video.metadata[key] = value
     if timecode and source.info.timecode:
         video.metadata["timecode"] = source.info.timecode
-    video.disposition = source.video_stream.disposition
+    _copy_disposition(source.video_stream, video)
     container.set_chapters(source.container.chapters())
 
 

@@ -61,7 +61,7 @@ class VideoInfo:
     width_px: int
     height_px: int
     pixel_format: str  # as decoded
-    planes_format: str  # of DecodedFrame.planes(): yuv420p, yuvj420p or nv12
+    planes_format: str  # layout of DecodedFrame.planes(): yuv420p, yuvj420p or nv12; range: see colour
     rate: Fraction  # average frames a second
     time_base: Fraction  # seconds of one pts tick
     frame_count: int | None
@@ -69,6 +69,7 @@ class VideoInfo:
     duration_s: float | None
     colour: Colour
     rotation_deg: int  # 0..359, clockwise turn that a player applies before showing
+    mirrored: bool  # True: left and right are exchanged before that turn
     display_matrix: tuple[int, ...] | None  # 9 numbers of FFmpeg's layout, flips included
     sample_aspect: Fraction | None  # width / height of one pixel; None = not stated
     interlaced: bool

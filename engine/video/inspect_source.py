@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from fractions import Fraction
@@ -11,7 +12,7 @@ import av
 
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, StreamInfo, VideoInfo
-from engine.video.planes import DIRECT_FORMATS, conversion_note
+from engine.video.planes import conversion_note, planes_format
 from engine.video.pyav import chroma_locations, side_data_of, without_unknown_side_data
 
 __all__ = ["describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
@@ -39,6 +40,8 @@ def describe(
     others = [s for s in container.streams.video if s.index != stream.index]
     if others:
         notes.append(f"{len(others)} other video stream(s) are copied as they are; only the first is processed")
+    matrix = display_matrix(first)
+    rotation_deg, mirrored = _turn(matrix)
     light_bytes = side_data.get("CONTENT_LIGHT_LEVEL")
     return VideoInfo(
         uri=uri,
@@ -47,15 +50,16 @@ def describe(
         width_px=first.width,
         height_px=first.height,
         pixel_format=first.format.name,
-        planes_format=first.format.name if first.format.name in DIRECT_FORMATS else "yuv420p",
+        planes_format=planes_format(first.format, colour),
         rate=rate,
         time_base=time_base,
         frame_count=frame_count,
         frame_count_from=frame_count_from,
         duration_s=duration_s,
         colour=colour,
-        rotation_deg=-first.rotation % 360,  # FFmpeg counts anticlockwise
-        display_matrix=display_matrix(first),
+        rotation_deg=rotation_deg,
+        mirrored=mirrored,
+        display_matrix=matrix,
         sample_aspect=stream.codec_context.sample_aspect_ratio or stream.sample_aspect_ratio or None,
         interlaced=first.interlaced_frame,
         is_vfr=True if _rates_differ(stream) else None,
@@ -72,6 +76,17 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
     """The 9 numbers of a frame's display matrix (FFmpeg's layout, 16.16 fixed point), None without one."""
     data = _side_data(frame).get("DISPLAYMATRIX")
     return _DISPLAY_MATRIX.unpack(data[: _DISPLAY_MATRIX.size]) if data else None
+
+
+def _turn(matrix: tuple[int, ...] | None) -> tuple[int, bool]:
+    """Clockwise degrees and mirroring (which comes first) of a display matrix: x' = a x + c y, y' = b x + d y."""
+    if matrix is None:
+        return 0, False
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a, b = -a, -b
+    return round(math.degrees(math.atan2(b, a))) % 360, mirrored
 
 
 def refuse_what_we_cannot(info: VideoInfo, frame: av.VideoFrame, *, deinterlace: bool, place: str = "") -> None:

@@ -12,7 +12,7 @@ from engine.errors import MediaError, explain
 from engine.video.info import Colour
 from engine.video.pyav import FFMPEG_ERRORS, U8Plane, plane_view, reformat, words
 
-__all__ = ["DIRECT_FORMATS", "Converter", "Deinterlacer", "conversion_note", "planes_of"]
+__all__ = ["DIRECT_FORMATS", "Converter", "Deinterlacer", "conversion_note", "planes_format", "planes_of"]
 
 #: Pixel formats whose planes are handed out where the decoder left them.
 DIRECT_FORMATS: Final = ("yuv420p", "yuvj420p", "nv12")
@@ -63,6 +63,15 @@ def conversion_note(pixel_format: av.VideoFormat) -> str | None:
     return note + (" and its alpha is not carried" if len(pixel_format.components) in (2, 4) else "")
 
 
+def planes_format(pixel_format: av.VideoFormat, colour: Colour) -> str:
+    """In which of DIRECT_FORMATS pictures of a pixel format are handed out."""
+    if pixel_format.name in DIRECT_FORMATS:
+        return pixel_format.name
+    # FFmpeg takes any gray for full range: going to full range leaves its luma as it is.
+    is_gray = len(pixel_format.components) <= 2
+    return "yuvj420p" if is_gray or (colour.full_range and not pixel_format.is_rgb) else "yuv420p"
+
+
 class Converter:
     """Turns decoded frames of one pixel format into one of DIRECT_FORMATS, in memory of its own.
 
@@ -75,10 +84,8 @@ class Converter:
             raise MediaError(_unsupported(uri, name))
         self._uri = uri
         self._from = name
-        self.planes_format = name if name in DIRECT_FORMATS else "yuv420p"
-        # FFmpeg takes any gray for full range: with full on both sides, its luma stays as it is.
-        is_gray = len(pixel_format.components) <= 2
-        range_name = "JPEG" if colour.full_range or is_gray else "MPEG"
+        self.planes_format = planes_format(pixel_format, colour)
+        range_name = "JPEG" if self.planes_format == "yuvj420p" else "MPEG"
         self._options: dict[str, Any] = {"src_color_range": range_name, "dst_color_range": range_name}
         if pixel_format.is_rgb:
             self._options |= {
@@ -130,7 +137,8 @@ class Deinterlacer:
 
     def _build(self, frame: av.VideoFrame) -> av.filter.Graph:
         graph = av.filter.Graph()
-        graph.threads = 1
+        if hasattr(graph, "threads"):  # PyAV 18; before, FFmpeg takes one for each core
+            graph.threads = 1
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=self._time_base
         )

@@ -313,9 +313,7 @@ def open_source(uri: str | Path, *, threads: int, deinterlace: bool = False) -> 
         container = av.open(ffmpeg_url(name), "r", metadata_errors="replace")
     except FFMPEG_ERRORS as error:
         said = words(error) if is_url(name) else words_on_retry(error, lambda: av.open(ffmpeg_url(name)))
-        raise MediaError(
-            explain(name, "a video that FFmpeg can read", said, "check the path and the file")
-        ) from error
+        raise MediaError(explain(name, "a video that FFmpeg can read", said, "check the path and the file")) from error
     try:
         return Source(name, container, threads=threads, deinterlace=deinterlace)
     except BaseException:

@@ -61,9 +61,7 @@ def test_places_that_cannot_be(source: Source, tmp_path: Path) -> None:
     assert refusal(source, tmp_path / "file" / "out.mp4") == (
         "OUT: wanted an existing folder, got no folder DIR; create the folder first"
     )
-    assert refusal(source, tmp_path / "folder.mp4") == (
-        "OUT: wanted a file name, got a folder; add a file name to it"
-    )
+    assert refusal(source, tmp_path / "folder.mp4") == ("OUT: wanted a file name, got a folder; add a file name to it")
     assert refusal(source, tmp_path / "out.avi") == (
         "OUT: wanted a name that ends in .mp4 or .mov or .mkv, got .avi; choose one of these formats"
     )

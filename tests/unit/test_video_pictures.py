@@ -99,9 +99,7 @@ def test_files_that_are_no_picture(tmp_path: Path) -> None:
         "IN: wanted a picture that FFmpeg can read, got Invalid data found when processing input; "
         "give a PNG or JPEG that opens elsewhere"
     )
-    assert refusal(clip) == (
-        "IN: wanted a still picture, got mov,mp4,m4a,3gp,3g2,mj2 media; extract a picture from it"
-    )
+    assert refusal(clip) == ("IN: wanted a still picture, got mov,mp4,m4a,3gp,3g2,mj2 media; extract a picture from it")
     assert not is_picture(clip)
 
 

@@ -16,7 +16,10 @@ from engine.video.sink import open_sink
 from engine.video.source import DecodedFrame, PassThrough, open_source
 from tests.unit.media import captioned_h264, frame_bytes, make_clip, packets_of, picture_bytes, scene, write_srt
 
+PYAV = int(av.__version__.split(".")[0])
 ROTATED = (0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+MIRRORED = (-65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+UPSIDE_DOWN = (65536, 0, 0, 0, -65536, 0, 0, 0, 1 << 30)
 
 
 def copy(clip: Path, out: Path, **options: Any) -> tuple[str, ...]:
@@ -126,7 +129,7 @@ def test_subtitles_are_copied_where_they_fit_and_named_where_not(tmp_path: Path)
     )
 
 
-@pytest.mark.skipif(int(av.__version__.split(".")[0]) < 17, reason="the clip needs PyAV 17 to be made")
+@pytest.mark.skipif(PYAV < 17, reason="the clip needs PyAV 17 to be made")
 def test_mov_text_is_copied(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", mov_text="Guten Tag")
     copy(clip, tmp_path / "out.mp4")
@@ -180,19 +183,41 @@ def test_tags_of_the_picture_are_carried(tmp_path: Path, suffix: str, codec: Lit
         context.options["chroma_sample_location"] = "topleft"
         context.options["x264-params"] = f"mastering-display={mastering}:cll=1000,400"
 
-    clip = make_clip(
-        tmp_path / "in.mp4", setup=tag, matrix=ROTATED, video_metadata={"timecode": "01:02:03:04", "language": "eng"}
-    )
+    clip = make_clip(tmp_path / "in.mp4", setup=tag, video_metadata={"timecode": "01:02:03:04", "language": "eng"})
     out = tmp_path / f"out.{suffix}"
     assert copy(clip, out, codec=codec) == ()
     with open_source(clip, threads=1) as before, open_source(out, threads=1) as after:
         was, now = before.info, after.info
     assert now.colour == was.colour
     assert (now.colour.matrix_tag, now.colour.transfer_tag, now.colour.full_range) == (6, 13, True)
-    assert (now.display_matrix, now.rotation_deg) == (ROTATED, 90)
     assert (now.sample_aspect, now.timecode) == (Fraction(16, 11), "01:02:03:04")
     assert now.content_light == was.content_light == (1000, 400)
     assert now.mastering_display == was.mastering_display is not None
+
+
+@pytest.mark.skipif(PYAV < 18, reason="PyAV writes display matrices since 18")
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+def test_rotation_and_mirroring_are_carried(tmp_path: Path, suffix: str) -> None:
+    for matrix, turn_deg, mirrored in ((ROTATED, 90, False), (MIRRORED, 0, True), (UPSIDE_DOWN, 180, True)):
+        clip = make_clip(tmp_path / "in.mp4", matrix=matrix)
+        out = tmp_path / f"out.{suffix}"
+        assert copy(clip, out) == ()
+        with open_source(out, threads=1) as after:
+            assert after.info.display_matrix == matrix
+            assert (after.info.rotation_deg, after.info.mirrored) == (turn_deg, mirrored)
+            assert (after.info.width_px, after.info.height_px) == (64, 48)
+
+
+@pytest.mark.skipif(PYAV < 18, reason="the clip needs PyAV 18 to be made")
+def test_rotation_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_clip(tmp_path / "in.mp4", matrix=ROTATED)
+    monkeypatch.setattr("engine.video.encoder.set_display_matrix", lambda stream, matrix: False)
+    with pytest.raises(OutputError) as caught:
+        copy(clip, tmp_path / "out.mp4")
+    assert str(caught.value).replace(str(tmp_path), "DIR") == (
+        "DIR/out.mp4: wanted PyAV 18 or newer to write rotation metadata, "
+        f"got PyAV {av.__version__}; upgrade av, or rotate the video first"
+    )
 
 
 def test_an_untagged_picture_stays_untagged(tmp_path: Path) -> None:
@@ -265,7 +290,7 @@ def test_a_cover_picture_is_not_taken_for_the_video(tmp_path: Path) -> None:
     with av.open(str(plain)) as a, av.open(str(cover)) as b, av.open(str(clip), "w") as both:
         video = both.add_stream_from_template(a.streams.video[0], opaque=True)
         art: Any = both.add_stream_from_template(b.streams.video[0], opaque=True)
-        art.disposition = av.stream.Disposition.attached_pic
+        art.disposition = av.stream.Disposition.attached_pic.value
         packets: list[tuple[Any, Any]] = [(p, art) for p in b.demux(video=0)] + [(p, video) for p in a.demux(video=0)]
         for packet, stream in packets:
             if packet.size:
