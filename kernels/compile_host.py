@@ -167,9 +167,7 @@ class HostTarget:
         self._library = _load(library or build_library())
         self._kernels: dict[str, Callable[..., Any]] = {}
 
-    def launch(
-        self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Arg]
-    ) -> None:
+    def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Arg]) -> None:
         """Run one kernel to its end, without the interpreter's lock. ``block`` means nothing on the CPU."""
         function = self._kernels.get(kernel) or self._find(kernel, args)
         addresses = (ctypes.c_void_p * len(args))(*map(ctypes.addressof, args))

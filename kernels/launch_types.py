@@ -28,9 +28,7 @@ LUMA_WEIGHTS: dict[str, tuple[float, float]] = {  # (Kr, Kb) of ITU-R BT.601-7, 
 class Target(Protocol):
     """A device, or a stream of one, that runs kernels by name in the order in which they are launched."""
 
-    def launch(
-        self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Arg]
-    ) -> None:
+    def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Arg]) -> None:
         """Start one kernel; the arguments are copied before this returns, as by cuLaunchKernel."""
 
 

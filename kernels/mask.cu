@@ -54,7 +54,8 @@ extern "C" __global__ void ellipse_mask(float* mask, int size, int radius, float
             int row = y + d;
             if (row < 0) row = -row;
             if (row >= size) row = 2 * (size - 1) - row;
-            const int rest = radius * radius - (row - middle) * (row - middle);
+            // OpenCV fills what the outline touches: half a px more than the radius.
+            const int rest = radius * radius + radius - (row - middle) * (row - middle);
             if (rest < 0) continue;
             const int reach = (int)sqrtf((float)rest);
             const int a = most(middle - reach, 0), b = least(middle + reach, size - 1);

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+Float = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass
@@ -71,9 +72,7 @@ def nms(rows: Rows, threshold: float, room: int) -> Rows:
     return rows.take(kept)
 
 
-def cut_levels(
-    input_chw: Float, fit: tuple[int, int], mean: Sequence[float], std: Sequence[float], order: str
-) -> Ints:
+def cut_levels(input_chw: Float, fit: tuple[int, int], mean: Sequence[float], std: Sequence[float], order: str) -> Ints:
     """[64,64] luma cells of a detector input, four samples each, rounded to 0..255."""
     rgb = np.asarray(input_chw, np.float64) * np.asarray(std)[:, None, None] + np.asarray(mean)[:, None, None]
     if order == "bgr":
@@ -247,9 +246,7 @@ class Tracker:
         if self.select == "leftmost":
             return sorted(chosen, key=lambda item: (item[1].box[0], item[0]))[:1]
         limit = 1 if self.select == "largest" else room
-        return sorted(
-            sorted(chosen, key=lambda item: (-_area(item[1].box), item[0]))[:limit], key=lambda item: item[0]
-        )
+        return sorted(sorted(chosen, key=lambda item: (-_area(item[1].box), item[0]))[:limit], key=lambda item: item[0])
 
 
 @dataclass

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kernels.launch_types import Colour
 
-Float = npt.NDArray[np.float64]
+Float = npt.NDArray[np.floating[Any]]
 Bytes = npt.NDArray[np.uint8]
 Triple = Sequence[float]
 _KR_KB = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -51,7 +52,8 @@ def rgb_of(ycc: Float, colour: Colour) -> Float:
 
 def to_codes(values: Float) -> Bytes:
     """Round half up, clamped to 0..255."""
-    return np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)
+    codes: Bytes = np.floor(np.clip(values, 0, 255) + 0.5).astype(np.uint8)
+    return codes
 
 
 def bilinear(plane: npt.NDArray[np.generic], x: Float, y: Float) -> Float:
@@ -191,10 +193,10 @@ def gaussian_blur(mask: Float, sigma: float, half: int) -> Float:
 
 
 def ellipse_mask(size: int, axis_fraction: float, sigma: float, half: int) -> Float:
-    """A filled disc around (size//2, size//2), blurred."""
+    """A filled disc around (size//2, size//2), blurred; half a px wider than its radius, as OpenCV fills."""
     radius = int(axis_fraction * size)
     y, x = np.mgrid[0:size, 0:size] - size // 2
-    return gaussian_blur((x * x + y * y <= radius * radius).astype(np.float64), sigma, half)
+    return gaussian_blur((x * x + y * y <= radius * (radius + 1)).astype(np.float64), sigma, half)
 
 
 def box_mask(size: int, blur: float, padding_percent: Sequence[float]) -> Float:
@@ -242,9 +244,7 @@ def min_masks(masks: Sequence[Float]) -> Float:
     return lowest
 
 
-def rectangle(
-    frame_from_crop: Float, size: tuple[int, int], frame_size: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def rectangle(frame_from_crop: Float, size: tuple[int, int], frame_size: tuple[int, int]) -> tuple[int, int, int, int]:
     """x0,y0,x1,y1 in frame px that a face of (w, h) may touch; zeros when it lies outside."""
     u, v = np.array([-1.0, size[0]]), np.array([-1.0, size[1]])
     corners = np.stack(apply(frame_from_crop, np.tile(u, 2), np.repeat(v, 2)), axis=1)

@@ -52,9 +52,11 @@ class HostDevice:
 
     def __init__(self, threads: int) -> None:
         self.target = HostTarget(threads)
+        self._alive: list[npt.NDArray[Any]] = []  # a launcher is given addresses only
 
     def put(self, array: npt.NDArray[Any]) -> DeviceTensor:
         own = np.array(array, order="C", copy=True)
+        self._alive.append(own)
         return DeviceTensor(own.ctypes.data, own.shape, str(own.dtype), own.nbytes, own)
 
     def get(self, tensor: DeviceTensor) -> npt.NDArray[Any]:
@@ -172,13 +174,13 @@ def noise(rng: np.random.Generator, width: int, height: int, colour: Colour | No
 
 
 def smooth(rng: np.random.Generator, width: int, height: int, colour: Colour | None = None) -> Picture:
-    """A picture of slow waves within limited range: what filters and sitings differ by stays small."""
+    """A picture of slow waves whose colours RGB can hold: what filters and sitings differ by stays small."""
     yy, xx = np.mgrid[0:height, 0:width] / max(width, height)
     a, b, c = rng.uniform(2, 5, 3)
-    y = 125 + 50 * np.sin(a * xx + b * yy) + 35 * np.cos(c * (xx - yy))
+    y = 125 + 30 * np.sin(a * xx + b * yy) + 25 * np.cos(c * (xx - yy))
     half = yy[::2, ::2], xx[::2, ::2]
-    u = 128 + 25 * np.sin(b * half[1]) * np.cos(a * half[0])
-    v = 128 + 25 * np.cos(c * half[1] + half[0])
+    u = 128 + 18 * np.sin(b * half[1]) * np.cos(a * half[0])
+    v = 128 + 18 * np.cos(c * half[1] + half[0])
     chroma = np.stack([u, v], axis=-1).round().astype(np.uint8)
     return Picture(y.round().astype(np.uint8), chroma, colour or Colour())
 
