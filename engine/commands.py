@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -41,7 +42,8 @@ def doctor() -> int:
     findings = examine()
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}
     for finding in findings:
-        table.add_row(finding.what, f"[{colours[finding.state]}]{finding.state}[/]", finding.found, finding.do)
+        state = f"[{colours[finding.state]}]{finding.state}[/]"
+        table.add_row(finding.what, state, escape(finding.found), escape(finding.do))
     console.print(table)
     return int(any(finding.needed and finding.state != "ok" for finding in findings))
 
@@ -59,7 +61,13 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
         result = _run_with_bar(
             console,
             lambda report: engine.run(
-                profile, source, clip, target, faces="leftmost", on_progress=report, say=console.print
+                profile,
+                source,
+                clip,
+                target,
+                faces="leftmost",
+                on_progress=report,
+                say=lambda line: _say(console, line),
             ),
         )
         from engine.video.compare import write_side_by_side
@@ -67,7 +75,8 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
         compared = out / "demo_side_by_side.mp4"
         write_side_by_side(clip, target, compared, picture=source)
         code = _tell(console, profile, result)
-        console.print(f"input         {clip}\nsource        {source}\nresult        {target}\nside by side  {compared}")
+        for label, path in (("input", clip), ("source", source), ("result", target), ("side by side", compared)):
+            _say(console, f"{label:<14}{path}")
         return code
 
     return _guarded("demo", console, work)
@@ -96,11 +105,11 @@ def run(chosen: argparse.Namespace) -> int:
                 source_face=chosen.source_face,
                 deinterlace=chosen.deinterlace,
                 on_progress=report,
-                say=console.print,
+                say=lambda line: _say(console, line),
             ),
         )
         code = _tell(console, profile, result)
-        console.print(f"result  {result.output}")
+        _say(console, f"result  {result.output}")
         return code
 
     return _guarded("run", console, work)
@@ -125,7 +134,7 @@ def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None
 
 def _tell(console: Console, profile: Profile, result: RunResult) -> int:
     for note in result.notes:
-        console.print(f"note: {note}", highlight=False)
+        _say(console, f"note: {note}")
     budgets = budgets_for(profile.budget_ms.frame, profile.budget_ms.stages, result.rate)
     rows = result.timings.rows(STAGE_ORDER, budgets)
     print_table(console, rows, f"profile {profile.name}: {profile.says}")
@@ -137,7 +146,7 @@ def _tell(console: Console, profile: Profile, result: RunResult) -> int:
     if line := verdict_line(rows):
         console.print(line)
     if result.failed:
-        console.print(f"[yellow]{result.failed} frames went out unchanged[/]; the first: {result.first_failure}")
+        _say(console, f"{result.failed} frames went out unchanged; the first: {result.first_failure}")
     return 4 if result.failed else 0
 
 
@@ -146,7 +155,7 @@ def _guarded(name: str, console: Console, work: Callable[[], int]) -> int:
     try:
         return work()
     except KeyboardInterrupt as error:
-        console.print("interrupted" + _partial(error))
+        _say(console, "interrupted" + _partial(error))
         return 130
     except (EngineError, TableError) as error:
         log.exception("the run failed")
@@ -157,6 +166,11 @@ def _guarded(name: str, console: Console, work: Callable[[], int]) -> int:
         log.exception("the run failed")
         print(f"unexpected {type(error).__name__}: {error}{_partial(error)}\nlog: {path}", file=sys.stderr)
         return 1
+
+
+def _say(console: Console, line: str) -> None:
+    """One line as it is: paths and FFmpeg's words may hold brackets, and are not to be wrapped."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _partial(error: BaseException) -> str:

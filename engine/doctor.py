@@ -102,10 +102,12 @@ def _codec(encoder: str, name: str) -> Finding:
 
     if encoder not in av.codecs_available:
         return Finding(name, "missing", f"this FFmpeg has no {encoder}", "install av from its wheel")
+    # x265 writes to stderr by itself, past FFmpeg's log level
+    quiet = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "probe.mkv")
         with av.open(path, "w") as container:
-            stream = cast(av.VideoStream, container.add_stream(encoder, rate=Fraction(25)))
+            stream = cast(av.VideoStream, container.add_stream(encoder, rate=Fraction(25), options=quiet))
             stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
             frame = av.VideoFrame(64, 64, "yuv420p")
             container.mux(stream.encode(frame))
