@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from kernels.compile import HostTarget, compile_cubin
-from kernels.launch import Arg, Colour, Nv12, Target
+from kernels.launch import Arg, Colour, Nv12, Target, Tensor
 from kernels.reference import Picture
 
 GUARD = 0xA5  # fills the bytes between a row's end and its pitch: a kernel that writes there is caught
@@ -21,13 +21,12 @@ GUARD = 0xA5  # fills the bytes between a row's end and its pitch: a kernel that
 
 @dataclass
 class DeviceTensor:
-    """A tensor of the tests: an address, and the host array when the address is one."""
+    """A tensor of the tests: an address and what lies there."""
 
     ptr: int
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
-    owner: Any = None
 
 
 class Device(Protocol):
@@ -42,7 +41,7 @@ class Device(Protocol):
         """A copy on the device."""
         ...
 
-    def get(self, tensor: DeviceTensor) -> npt.NDArray[Any]:
+    def get(self, tensor: Tensor) -> npt.NDArray[Any]:
         """A copy on the host, when the launches so far have run."""
         ...
 
@@ -57,11 +56,11 @@ class HostDevice:
     def put(self, array: npt.NDArray[Any]) -> DeviceTensor:
         own = np.array(array, order="C", copy=True)
         self._alive.append(own)
-        return DeviceTensor(own.ctypes.data, own.shape, str(own.dtype), own.nbytes, own)
+        return DeviceTensor(own.ctypes.data, own.shape, str(own.dtype), own.nbytes)
 
-    def get(self, tensor: DeviceTensor) -> npt.NDArray[Any]:
-        own: npt.NDArray[Any] = tensor.owner
-        return own.copy()
+    def get(self, tensor: Tensor) -> npt.NDArray[Any]:
+        data = ctypes.string_at(tensor.ptr, tensor.nbytes)
+        return np.frombuffer(data, tensor.dtype).reshape(tensor.shape).copy()
 
 
 class CudaDevice:
@@ -75,18 +74,12 @@ class CudaDevice:
         device = self._check(driver.cuDeviceGet(0))
         self._check(driver.cuCtxSetCurrent(self._check(driver.cuDevicePrimaryCtxRetain(device))))
         attribute = driver.CUdevice_attribute
-        major = self._check(
-            driver.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device)
-        )
-        minor = self._check(
-            driver.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device)
-        )
+        major = self._check(driver.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device))
+        minor = self._check(driver.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device))
         self._module = self._check(driver.cuModuleLoadData(compile_cubin(f"sm_{major}{minor}")))
         self.target: Target = self
 
-    def launch(
-        self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Arg]
-    ) -> None:
+    def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Arg]) -> None:
         function = self._check(self._driver.cuModuleGetFunction(self._module, kernel.encode()))
         addresses = (ctypes.c_void_p * len(args))(*map(ctypes.addressof, args))
         self._check(self._driver.cuLaunchKernel(function, *grid, *block, 0, 0, ctypes.addressof(addresses), 0))
@@ -97,7 +90,7 @@ class CudaDevice:
         self._check(self._driver.cuMemcpyHtoD(ptr, own.ctypes.data, own.nbytes))
         return DeviceTensor(ptr, own.shape, str(own.dtype), own.nbytes)
 
-    def get(self, tensor: DeviceTensor) -> npt.NDArray[Any]:
+    def get(self, tensor: Tensor) -> npt.NDArray[Any]:
         out = np.empty(tensor.shape, tensor.dtype)
         self._check(self._driver.cuCtxSynchronize())
         self._check(self._driver.cuMemcpyDtoH(out.ctypes.data, tensor.ptr, tensor.nbytes))
