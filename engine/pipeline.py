@@ -28,6 +28,7 @@ from engine.stages.paste import Paste
 from engine.stages.refine import Refine, Smooth
 from engine.stages.track import Track, allocate_faces
 from engine.timing import Timings
+from engine.video.turn import turned
 from kernels.launch import Colour, Select
 from models.library import ModelFile, ModelFileError, find
 from models.spec import Spec
@@ -93,9 +94,9 @@ class Pipeline:
                 self.paste(frame, faces, mask)
         return frame
 
-    def load(self, frame: Frame, decoded: Any) -> None:
-        """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring."""
-        self.backend.load_planes(decoded.planes(), frame.nv12)
+    def load(self, frame: Frame, decoded: Any, clockwise_deg: int = 0) -> None:
+        """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring, turned upright."""
+        self.backend.load_planes(turned(decoded.planes(), clockwise_deg), frame.nv12)
         frame.index, frame.pts, frame.time_base = decoded.index, decoded.pts, decoded.time_base
         frame.meta = decoded
 

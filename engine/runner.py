@@ -25,6 +25,7 @@ from engine.video.info import VideoInfo
 from engine.video.pictures import is_picture
 from engine.video.sink import Sink, open_sink
 from engine.video.source import PassThrough, Source, open_source
+from engine.video.turn import turned, upright_turn_deg
 from kernels.launch import Colour
 from profiles.profile import Profile, load_profile
 
@@ -93,7 +94,7 @@ def run(
             pipeline = open_pipeline(
                 profile,
                 sources=sources,
-                size=(source.info.width_px, source.info.height_px),
+                size=_upright_size(source.info),
                 colour=_colour(source.info),
                 faces=faces,
                 source_face=source_face,
@@ -104,6 +105,11 @@ def run(
             raise
         with pipeline:
             return run_file(pipeline, source, sink, on_progress=on_progress)
+
+
+def _upright_size(info: VideoInfo) -> tuple[int, int]:
+    lies = upright_turn_deg(info) in (90, 270)
+    return (info.height_px, info.width_px) if lies else (info.width_px, info.height_px)
 
 
 def _colour(info: VideoInfo) -> Colour:
@@ -162,16 +168,16 @@ def run_file(
     again with that path as its attribute `partial_path`.
     """
     result = RunResult(sink.path, rate=float(source.info.rate or 0), timings=pipeline.timings)
-    ring = _Ring(pipeline.frames)
+    ring, turn_deg = _Ring(pipeline.frames), upright_turn_deg(source.info)
     threads = [
-        threading.Thread(target=_decode, args=(ring, pipeline, source), name="decode", daemon=True),
-        threading.Thread(target=_encode, args=(ring, pipeline, sink, result), name="encode", daemon=True),
+        threading.Thread(target=_decode, args=(ring, pipeline, source, turn_deg), name="decode", daemon=True),
+        threading.Thread(target=_encode, args=(ring, pipeline, sink, result, turn_deg), name="encode", daemon=True),
     ]
     start = time.perf_counter()
     for thread in threads:
         thread.start()
     try:
-        _compute(ring, pipeline, result, source.info.frame_count, on_progress, start)
+        _compute(ring, pipeline, result, source.info, on_progress, start)
     except BaseException as error:
         ring.fail(error)
     for thread in threads:
@@ -190,7 +196,7 @@ def run_file(
     return result
 
 
-def _decode(ring: _Ring, pipeline: Pipeline, source: Source) -> None:
+def _decode(ring: _Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> None:
     try:
         items = iter(source)
         while True:
@@ -204,7 +210,7 @@ def _decode(ring: _Ring, pipeline: Pipeline, source: Source) -> None:
             work_ms = (time.perf_counter_ns() - start) / 1e6
             frame = ring.take(ring.free)
             start = time.perf_counter_ns()
-            pipeline.load(frame, item)
+            pipeline.load(frame, item, turn_deg)
             pipeline.timings.add("decode", work_ms + (time.perf_counter_ns() - start) / 1e6)
             ring.decoded.put(frame)
         ring.decoded.put(_END)
@@ -219,18 +225,18 @@ def _compute(
     ring: _Ring,
     pipeline: Pipeline,
     result: RunResult,
-    total: int | None,
+    info: VideoInfo,
     on_progress: Callable[[Progress], None] | None,
     start: float,
 ) -> None:
-    done = 0
+    total, turn_deg, done = info.frame_count, upright_turn_deg(info), 0
     while True:
         item = ring.take(ring.decoded)
         if item is _END or isinstance(item, BaseException):
             ring.finished.put(item)
             break
         if isinstance(item, Frame):
-            _step(pipeline, item, result)
+            _step(pipeline, item, result, turn_deg)
             done += 1
         ring.finished.put(item)
         if on_progress is not None and isinstance(item, Frame):
@@ -243,13 +249,13 @@ def _compute(
         continue
 
 
-def _step(pipeline: Pipeline, frame: Frame, result: RunResult) -> None:
+def _step(pipeline: Pipeline, frame: Frame, result: RunResult, turn_deg: int) -> None:
     try:
         pipeline.step(frame)
     except PoisonedError:
         raise
     except EngineError as error:
-        pipeline.load(frame, frame.meta)
+        pipeline.load(frame, frame.meta, turn_deg)
         frame.face_count = 0
         result.failed += 1
         result.first_failure = result.first_failure or str(error)
@@ -259,7 +265,7 @@ def _step(pipeline: Pipeline, frame: Frame, result: RunResult) -> None:
     result.cuts += frame.is_cut and frame.index > 0
 
 
-def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult) -> None:
+def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn_deg: int) -> None:
     try:
         while True:
             item = ring.take(ring.finished)
@@ -271,7 +277,8 @@ def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult) -> N
                 sink.pass_through(item)
                 continue
             with pipeline.timings.span("encode"):
-                sink.write(item.nv12.planes(), item.meta)
+                luma, chroma = turned(item.planes(), -turn_deg)
+                sink.write((luma, chroma), item.meta)
             result.frames += 1
             item.meta = None
             ring.free.put(item)

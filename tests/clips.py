@@ -42,3 +42,28 @@ def cut_out(path: Path, target: Path, *, start: int, count: int, size: tuple[int
                 break
         output.mux(stream.encode(None))
     return target
+
+
+def lay_down(path: Path, target: Path, turn_deg: int) -> Path:
+    """A video whose samples are turned so that a player must turn them back by `turn_deg` clockwise; lossless."""
+    cosine, sine = ((0, 1), (-1, 0), (0, -1))[turn_deg // 90 - 1]
+    matrix = (cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30)
+    with av.open(str(path)) as container, av.open(str(target), "w") as output:
+        video = container.streams.video[0]
+        stream = output.add_stream("libx264", rate=Fraction(25), options={"crf": "0", "preset": "ultrafast"})
+        lies = turn_deg in (90, 270)
+        stream.width, stream.height = (video.height, video.width) if lies else (video.width, video.height)
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_matrix(matrix)
+        for index, frame in enumerate(container.decode(video)):
+            rows = frame.reformat(format="yuv420p").to_ndarray()
+            height, width = frame.height, frame.width
+            luma = rows[:height]
+            chroma = rows[height:].reshape(2, height // 2, width // 2)
+            turned = [np.rot90(plane, turn_deg // 90).reshape(-1) for plane in (luma, *chroma)]
+            shaped = np.concatenate(turned).reshape(-1, stream.width)
+            lying = av.VideoFrame.from_ndarray(np.ascontiguousarray(shaped), format="yuv420p")
+            lying.pts, lying.time_base = index, Fraction(1, 25)
+            output.mux(stream.encode(lying))
+        output.mux(stream.encode(None))
+    return target

@@ -18,7 +18,8 @@ from engine.errors import DeviceError, InputError, OutputError
 from engine.runner import Progress
 from engine.stages.generate import Generate
 from engine.video.sink import Sink
-from tests.clips import U8, cut_out, decoded
+from engine.video.source import open_source
+from tests.clips import U8, cut_out, decoded, lay_down
 
 COUNT = 24
 
@@ -260,3 +261,28 @@ def test_the_module_runs_as_a_command() -> None:
     done = subprocess.run([sys.executable, "-m", "engine", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "demo" in done.stdout
+
+
+@pytest.mark.skipif(int(av.__version__.split(".")[0]) < 18, reason="PyAV writes display matrices since 18")
+@pytest.mark.parametrize("turn_deg", [90, 180, 270])
+def test_a_picture_on_its_side_is_worked_on_upright_and_stored_as_it_was(
+    turn_deg: int, clip: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone's file: the samples lie on their side and a tag says how to turn them."""
+    given: list[U8] = []
+    write = Sink.write
+
+    def spy(self: Sink, planes: tuple[U8, U8], frame: Any) -> None:
+        given.append(planes[0].copy())
+        write(self, planes, frame)
+
+    lying = lay_down(clip, tmp_path / "lying.mp4", turn_deg)
+    monkeypatch.setattr(Sink, "write", spy)
+    out = tmp_path / "out.mp4"
+    assert engine.run("tiny", source, lying, out).faces == 2 * COUNT
+    for luma, original in zip(given, decoded(lying), strict=True):
+        assert luma.shape == ((720, 1280) if turn_deg == 180 else (1280, 720))
+        assert 0.7 < (luma == original[: luma.shape[0]]).mean() < 0.995
+    with open_source(lying, threads=1) as before, open_source(out, threads=1) as after:
+        assert after.info.display_matrix == before.info.display_matrix
+        assert after.info.rotation_deg == turn_deg
