@@ -82,19 +82,34 @@ __device__ __forceinline__ float cover(float at, int n) {
     return clamp(leastf(at + 1.0f, (float)n - at), 0.0f, 1.0f);
 }
 
+// Bilinear taps of a plane, edges repeated: four places and their weights.
+struct Taps {
+    int a, b, c, d;
+    float wa, wb, wc, wd;
+};
+
+__device__ __forceinline__ Taps taps_at(float x, float y, int width, int height, int pitch, int step) {
+    const Tap tx = tap(x, width), ty = tap(y, height);
+    Taps t;
+    t.a = ty.low * pitch + tx.low * step;
+    t.b = ty.low * pitch + tx.high * step;
+    t.c = ty.high * pitch + tx.low * step;
+    t.d = ty.high * pitch + tx.high * step;
+    t.wd = tx.part * ty.part;
+    t.wb = tx.part - t.wd;
+    t.wc = ty.part - t.wd;
+    t.wa = 1.0f - tx.part - t.wc;
+    return t;
+}
+
 // Bilinear luma and chroma at a luma coordinate, as RGB.
 __device__ __forceinline__ Rgb sample(const Frame& f, float x, float y) {
-    const Tap tx = tap(x, f.width), ty = tap(y, f.height);
-    const u8* top = f.y + (long long)ty.low * f.y_pitch;
-    const u8* bottom = f.y + (long long)ty.high * f.y_pitch;
-    const float luma = mix(mix(top[tx.low], top[tx.high], tx.part), mix(bottom[tx.low], bottom[tx.high], tx.part), ty.part);
-    const Tap cx = tap(x * 0.5f + f.colour.cx0, (f.width + 1) / 2), cy = tap(y * 0.5f - 0.25f, (f.height + 1) / 2);
-    top = f.uv + (long long)cy.low * f.uv_pitch;
-    bottom = f.uv + (long long)cy.high * f.uv_pitch;
-    const int a = 2 * cx.low, b = 2 * cx.high;
-    const float u = mix(mix(top[a], top[b], cx.part), mix(bottom[a], bottom[b], cx.part), cy.part);
-    const float v = mix(mix(top[a + 1], top[b + 1], cx.part), mix(bottom[a + 1], bottom[b + 1], cx.part), cy.part);
-    return rgb_of(f.colour, luma, u, v);
+    const Taps l = taps_at(x, y, f.width, f.height, f.y_pitch, 1);
+    const Taps c = taps_at(x * 0.5f + f.colour.cx0, y * 0.5f - 0.25f, (f.width + 1) / 2, (f.height + 1) / 2, f.uv_pitch, 2);
+    const u8 *p = f.y, *u = f.uv, *v = f.uv + 1;
+    return rgb_of(f.colour, p[l.a] * l.wa + p[l.b] * l.wb + p[l.c] * l.wc + p[l.d] * l.wd,
+                  u[c.a] * c.wa + u[c.b] * c.wb + u[c.c] * c.wc + u[c.d] * c.wd,
+                  v[c.a] * c.wa + v[c.b] * c.wb + v[c.c] * c.wc + v[c.d] * c.wd);
 }
 
 __device__ __forceinline__ void store(const Norm& norm, Rgb p, float* first, float* second, float* third) {

@@ -36,26 +36,19 @@ struct Face {
     int width, height;
 };
 
+__device__ __forceinline__ float read(const float* plane, const Taps& t) {
+    return plane[t.a] * t.wa + plane[t.b] * t.wb + plane[t.c] * t.wc + plane[t.d] * t.wd;
+}
+
 // The mask at a crop coordinate, 0 outside the crop, times opacity.
-__device__ __forceinline__ float mask_at(const Face& f, float u, float v, float opacity) {
-    const float inside = cover(u, f.width) * cover(v, f.height);
-    const Tap tu = tap(u, f.width), tv = tap(v, f.height);
-    const float* top = f.mask + tv.low * f.width;
-    const float* bottom = f.mask + tv.high * f.width;
-    return inside * opacity * mix(mix(top[tu.low], top[tu.high], tu.part), mix(bottom[tu.low], bottom[tu.high], tu.part), tv.part);
+__device__ __forceinline__ float mask_at(const Face& f, const Taps& t, float u, float v, float opacity) {
+    return leastf(read(f.mask, t) * cover(u, f.width) * cover(v, f.height) * opacity, 1.0f);
 }
 
-__device__ __forceinline__ float plane_at(const float* plane, int width, const Tap& tu, const Tap& tv) {
-    const float* top = plane + tv.low * width;
-    const float* bottom = plane + tv.high * width;
-    return mix(mix(top[tu.low], top[tu.high], tu.part), mix(bottom[tu.low], bottom[tu.high], tu.part), tv.part);
-}
-
-__device__ __forceinline__ Rgb face_at(const Face& f, const Norm& norm, float u, float v) {
-    const Tap tu = tap(u, f.width), tv = tap(v, f.height);
-    const float a = clamp(plane_at(f.first, f.width, tu, tv) * norm.mul[0] + norm.add[0], 0.0f, 255.0f);
-    const float b = clamp(plane_at(f.second, f.width, tu, tv) * norm.mul[1] + norm.add[1], 0.0f, 255.0f);
-    const float c = clamp(plane_at(f.third, f.width, tu, tv) * norm.mul[2] + norm.add[2], 0.0f, 255.0f);
+__device__ __forceinline__ Rgb face_at(const Face& f, const Taps& t, const Norm& norm) {
+    const float a = clamp(read(f.first, t) * norm.mul[0] + norm.add[0], 0.0f, 255.0f);
+    const float b = clamp(read(f.second, t) * norm.mul[1] + norm.add[1], 0.0f, 255.0f);
+    const float c = clamp(read(f.third, t) * norm.mul[2] + norm.add[2], 0.0f, 255.0f);
     Rgb out;
     out.r = norm.swap ? c : a;
     out.g = b;
@@ -63,19 +56,49 @@ __device__ __forceinline__ Rgb face_at(const Face& f, const Norm& norm, float u,
     return out;
 }
 
+// Nothing of a face counts where its mask is 0, not even NaN.
 __device__ __forceinline__ u8 blend(u8 old, float value, float part) {
-    return code(mix((float)old, value, leastf(part, 1.0f)));
+    return part > 0.0f ? code(mix((float)old, value, part)) : old;
+}
+
+// The first column from `from` on that belongs to this lane. Counted from column 0, so that a column has the same
+// lane for every face and faces need no barrier between them.
+__device__ __forceinline__ int first_column(int from) {
+    const int lanes = blockDim.x, lane = threadIdx.x;
+    return (from + lanes - 1 - lane) / lanes * lanes + lane;
+}
+
+__device__ __forceinline__ void paste_luma(const Face& f, const float* m, const Norm& norm, const Colour& c, float opacity, int y, int from, int to, u8* __restrict__ row) {
+    const float m0 = m[0], m3 = m[3], mu = m[1] * (float)y + m[2], mv = m[4] * (float)y + m[5];
+    for (int x = first_column(from); x < to; x += blockDim.x) {
+        const float u = m0 * (float)x + mu, v = m3 * (float)x + mv;
+        const Taps t = taps_at(u, v, f.width, f.height, f.width, 1);
+        const float part = mask_at(f, t, u, v, opacity);
+        row[x] = blend(row[x], y_of(c, luma_of(c, face_at(f, t, norm))), part);
+    }
+}
+
+__device__ __forceinline__ void paste_chroma(const Face& f, const float* m, const Norm& norm, const Colour& c, float opacity, int cy, int from, int to, u8* __restrict__ row) {
+    const float y = 2.0f * (float)cy + 0.5f;
+    const float m0 = m[0], m3 = m[3], mu = m[1] * y + m[2], mv = m[4] * y + m[5];
+    for (int cx = first_column(from); cx < to; cx += blockDim.x) {
+        const float x = 2.0f * ((float)cx - c.cx0), u = m0 * x + mu, v = m3 * x + mv;
+        const Taps t = taps_at(u, v, f.width, f.height, f.width, 1);
+        const float part = mask_at(f, t, u, v, opacity);
+        const Rgb p = face_at(f, t, norm);
+        const float luma = luma_of(c, p);
+        row[2 * cx] = blend(row[2 * cx], u_of(c, luma, p.b), part);
+        row[2 * cx + 1] = blend(row[2 * cx + 1], v_of(c, luma, p.r), part);
+    }
 }
 
 extern "C" __global__ void paste(Frame frame, const float* faces, const float* masks, int mask_stride, const float* crop_from_frame, const int* rectangles, int k, int width, int height, Norm norm, float opacity) {
     const int cy = blockIdx.x, top = 2 * cy;
-    const Colour& c = frame.colour;
     const long long plane = (long long)width * height;
     for (int face = 0; face < k; ++face) {
         const int* r = rectangles + 4 * face;
         if (top < r[1] || top >= r[3]) continue;
         const float* m = crop_from_frame + 6 * face;
-        const float m0 = m[0], m1 = m[1], m2 = m[2], m3 = m[3], m4 = m[4], m5 = m[5];
         Face f;
         f.first = faces + 3 * plane * face;
         f.second = f.first + plane;
@@ -83,27 +106,8 @@ extern "C" __global__ void paste(Frame frame, const float* faces, const float* m
         f.mask = masks + (long long)mask_stride * face;
         f.width = width;
         f.height = height;
-        // Counted from column 0, so that a column has the same lane for every face and needs no barrier.
-        const int lanes = blockDim.x, lane = threadIdx.x;
-        for (int cx = (r[0] / 2 + lanes - 1 - lane) / lanes * lanes + lane; 2 * cx < r[2]; cx += lanes) {
-            for (int i = 0; i < 4; ++i) {
-                const int x = 2 * cx + (i & 1), y = top + (i >> 1);
-                if (x >= frame.width || y >= frame.height) continue;
-                const float u = m0 * (float)x + m1 * (float)y + m2, v = m3 * (float)x + m4 * (float)y + m5;
-                const float part = mask_at(f, u, v, opacity);
-                if (!(part > 0.0f)) continue;
-                u8* to = frame.y + (long long)y * frame.y_pitch + x;
-                *to = blend(*to, y_of(c, luma_of(c, face_at(f, norm, u, v))), part);
-            }
-            const float x = 2.0f * ((float)cx - c.cx0), y = (float)top + 0.5f;
-            const float u = m0 * x + m1 * y + m2, v = m3 * x + m4 * y + m5;
-            const float part = mask_at(f, u, v, opacity);
-            if (!(part > 0.0f)) continue;
-            const Rgb p = face_at(f, norm, u, v);
-            const float luma = luma_of(c, p);
-            u8* to = frame.uv + (long long)cy * frame.uv_pitch + 2 * cx;
-            to[0] = blend(to[0], u_of(c, luma, p.b), part);
-            to[1] = blend(to[1], v_of(c, luma, p.r), part);
-        }
+        for (int y = top; y < least(top + 2, frame.height); ++y)
+            paste_luma(f, m, norm, frame.colour, opacity, y, r[0], r[2], frame.y + (long long)y * frame.y_pitch);
+        paste_chroma(f, m, norm, frame.colour, opacity, cy, r[0] / 2, (r[2] + 1) / 2, frame.uv + (long long)cy * frame.uv_pitch);
     }
 }
