@@ -138,6 +138,9 @@ def _tell(console: Console, profile: Profile, result: RunResult) -> int:
     budgets = budgets_for(profile.budget_ms.frame, profile.budget_ms.stages, result.rate)
     rows = result.timings.rows(STAGE_ORDER, budgets)
     print_table(console, rows, f"profile {profile.name}: {profile.says}")
+    for row in rows:
+        log.info("%s", row)
+    log.info("%d frames to %s in %.2f s, %d failed", result.frames, result.output, result.wall_s, result.failed)
     fps = result.frames / result.wall_s if result.wall_s else 0.0
     console.print(
         f"{result.frames} frames in {result.wall_s:.1f} s ({fps:.1f} fps), {result.faces} faces changed in "
@@ -152,6 +155,7 @@ def _tell(console: Console, profile: Profile, result: RunResult) -> int:
 
 def _guarded(name: str, console: Console, work: Callable[[], int]) -> int:
     path = open_log(name)
+    log.info("%s: %s", name, " ".join(sys.argv))
     try:
         return work()
     except KeyboardInterrupt as error:

@@ -169,6 +169,27 @@ def test_an_array_that_is_no_frame_is_refused(pipeline: Pipeline, array: npt.NDA
         pipeline.step(array)
 
 
+class Foreign:
+    """Memory of another library: nothing but the DLPack protocol."""
+
+    def __init__(self, array: U8) -> None:
+        self._array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+def test_foreign_memory_is_taken_and_the_result_is_given_by_dlpack(pipeline: Pipeline, frames: list[U8]) -> None:
+    frame = pipeline.step(Foreign(frames[0].copy()))
+    assert frame.face_count == 2
+    seen = np.from_dlpack(frame.nv12.memory)
+    assert seen.shape == (1080, 1280)
+    assert np.array_equal(seen[:720, :1280], frame.planes()[0])
+
+
 def test_a_padded_array_is_taken(pipeline: Pipeline, frames: list[U8]) -> None:
     padded = np.zeros((1080, 1408), dtype=np.uint8)
     padded[:, :1280] = frames[0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from engine.video.source import open_source
 from tests.clips import U8, cut_out, decoded, lay_down
 
 COUNT = 24
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,30 @@ def test_ctrl_c_leaves_no_broken_file(clip: Path, source: Path, tmp_path: Path) 
     assert left in ([], ["out.partial.mp4"])
     if left:
         assert len(decoded(tmp_path / left[0])) <= 10
+
+
+def test_an_interrupted_command_ends_with_130_and_says_where_the_rest_is(
+    clip: Path, source: Path, tmp_path: Path
+) -> None:
+    slow = cut_out(clip, tmp_path / "slow.mp4", start=0, count=COUNT, size=(1920, 1080))
+    arguments = ["run", "--profile", "tiny", "--source", str(source), str(slow), str(tmp_path / "out.mp4")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "engine", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob(".out*")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    left = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
+    assert left in (["slow.mp4"], ["out.partial.mp4", "slow.mp4"])
 
 
 def test_a_bad_output_is_refused_before_a_model_is_loaded(
