@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from kernels.launch_types import Arg
-from kernels.sources import FOLDER, Entry, KernelBuildError, building, cache_folder, digest, entries, explain
-from kernels.sources import unit_paths as _unit_paths
+from kernels.sources import (
+    FOLDER,
+    KernelBuildError,
+    building,
+    cache_folder,
+    digest,
+    entries,
+    explain,
+    unit_paths,
+)
 
 # No -ffast-math: linked into a library it sets flush-to-zero for the whole process. No contraction: multiply and
 # add round as they do in the GPU build and in NumPy. The rest of the flags change no result.
@@ -93,33 +101,34 @@ def host_unit(path: Path) -> str:
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def build_library(flags: Sequence[str] = FLAGS, native: bool = True) -> Path:
+def build_library(flags: Sequence[str] = FLAGS, folder: Path = FOLDER) -> Path:
     """Build every kernel for this CPU, or find it built. Returns the shared library's path in the cache.
 
-    Raises KernelBuildError when there is no compiler, or with the compiler's own words when it fails.
+    ``folder`` holds the sources; tests build damaged copies. Raises KernelBuildError when there is no compiler, or
+    with the compiler's own words when it fails.
     """
     compiler = find_compiler()
-    flag, resolved = machine(compiler) if native else ("", os.uname().machine)
-    units = _unit_paths()
-    texts = [path.read_text() for path in sorted([*FOLDER.glob("*.cu"), *FOLDER.glob("*.cuh"), FOLDER / "host.h"])]
+    flag, resolved = machine(compiler)
+    units = unit_paths(folder)
+    texts = [path.read_text() for path in [*units, *sorted(folder.glob("*.cuh")), folder / "host.h"]]
     wrappers = [host_unit(path) for path in units]
     key = digest(*texts, *wrappers, *flags, resolved, compiler, _version(compiler))
     library = cache_folder() / f"host-{key[:32]}.so"
     if library.exists():
         return library
     switches = [*flags, *([flag] if flag else [])]
-    with building(library) as folder:
+    with building(library) as workplace:
 
         def compile_unit(number: int) -> str:
-            source = folder / f"{units[number].stem}.cpp"
+            source = workplace / f"{units[number].stem}.cpp"
             source.write_text(wrappers[number])
             built = str(source.with_suffix(".o"))
-            _run([compiler, *switches, f"-I{FOLDER}", "-c", str(source), "-o", built])
+            _run([compiler, *switches, f"-I{folder}", "-c", str(source), "-o", built])
             return built
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             objects = list(pool.map(compile_unit, range(len(units))))
-        linked = folder / library.name
+        linked = workplace / library.name
         _run([compiler, *switches, "-shared", *objects, "-o", str(linked)])
         linked.replace(library)
     return library
@@ -198,8 +207,4 @@ class HostTarget:
 
 def kernel_names() -> list[str]:
     """Every entry point of every source file."""
-    return [entry.name for entry in _all_entries()]
-
-
-def _all_entries() -> list[Entry]:
-    return [entry for path in _unit_paths() for entry in entries(path.read_text())]
+    return [entry.name for path in unit_paths() for entry in entries(path.read_text())]

@@ -85,18 +85,18 @@ static inline void __syncthreads() {}
 
 #if defined(FACE_SANITIZE_BLOCKS)
 
-#include <atomic>
 #include <thread>
 #include <vector>
 
 template <class Body>
 static void run(int gx, int gy, int gz, int /*threads*/, const Body& body) {
-    std::atomic<int> next{0};
+    // Dealt out, not taken from a queue: neighbouring blocks are on different threads even when one is quick.
+    const int threads = FACE_SANITIZE_BLOCKS;
     std::vector<std::thread> pool;
-    for (int i = 0; i < FACE_SANITIZE_BLOCKS; ++i)
-        pool.emplace_back([&] {
+    for (int first = 0; first < threads; ++first)
+        pool.emplace_back([&, first] {
             gridDim = {gx, gy, gz};
-            for (int block; (block = next.fetch_add(1, std::memory_order_relaxed)) < gx * gy * gz;) {
+            for (int block = first; block < gx * gy * gz; block += threads) {
                 blockIdx = {block % gx, block / gx % gy, block / gx / gy};
                 body();
             }

@@ -33,9 +33,9 @@ class Entry:
     types: tuple[str, ...]
 
 
-def unit_paths() -> list[Path]:
+def unit_paths(folder: Path = FOLDER) -> list[Path]:
     """Every ``.cu`` file, by name: each is one unit of the host build."""
-    return sorted(FOLDER.glob("*.cu"))
+    return sorted(folder.glob("*.cu"))
 
 
 def entries(text: str) -> list[Entry]:
