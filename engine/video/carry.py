@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
 import av
 
 from engine.video.ai_altered import container_tags
+from engine.video.info import StreamInfo
 from engine.video.pyav import FFMPEG_ERRORS, words_on_retry
 from engine.video.source import Source
 
-__all__ = ["add_streams", "copy_metadata", "is_cover", "open_muxer", "what_was_lost"]
+__all__ = ["Expected", "add_streams", "copy_metadata", "is_cover", "open_muxer", "what_was_lost"]
 
 # Written by the container itself; those of the input would be false.
 _CONTAINER_KEYS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -121,25 +123,46 @@ def copy_metadata(
     container.set_chapters(source.container.chapters())
 
 
-def what_was_lost(path: Path, source: Source, copied: Iterable[int]) -> list[str]:
-    """Notes on what the finished file does not give back; `copied`: the input's indices, in output order."""
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What of the input should be found in the output: noted at open, since the input may be closed first."""
+
+    metadata_keys: frozenset[str]
+    chapters: int
+    covers: frozenset[int]
+    streams: tuple[StreamInfo, ...]  # all of the input's
+    copied: tuple[int, ...]  # the input's indices, in the order of the output
+
+    @classmethod
+    def of(cls, source: Source, copied: Iterable[int]) -> Expected:
+        """From an open source; the processed stream comes first in the output."""
+        container = source.container
+        return cls(
+            frozenset(key for key in container.metadata if key.lower() not in _CONTAINER_KEYS | {"timecode"}),
+            len(container.chapters()),
+            frozenset(stream.index for stream in container.streams if is_cover(stream)),
+            source.info.streams,
+            (source.info.video_index, *copied),
+        )
+
+
+def what_was_lost(path: Path, expected: Expected) -> list[str]:
+    """Notes on what the finished file does not give back. Raises FFmpeg's errors if it can't be read."""
     notes = []
-    given = source.container
     with av.open(f"file:{path}", metadata_errors="replace") as written:
         have = {key.lower() for key in written.metadata}
-        lost = [key for key in given.metadata if key.lower() not in have | _CONTAINER_KEYS | {"timecode"}]
+        lost = sorted(key for key in expected.metadata_keys if key.lower() not in have)
         if lost:
-            notes.append(f"container metadata not carried: {', '.join(sorted(lost))}")
-        if len(given.chapters()) != len(written.chapters()):
-            notes.append(f"chapters: {len(given.chapters())} in the input, {len(written.chapters())} in the output")
-        copied = list(copied)
-        covers = [index for index in copied if is_cover(given.streams[index])]
+            notes.append(f"container metadata not carried: {', '.join(lost)}")
+        if expected.chapters != len(written.chapters()):
+            notes.append(f"chapters: {expected.chapters} in the input, {len(written.chapters())} in the output")
+        covers = [index for index in expected.copied if index in expected.covers]
         if len(covers) > sum(map(is_cover, written.streams)):
             notes.append(f"stream {covers[-1]}: the cover picture is not carried")
         # Covers come last when read back, in whatever place they were written.
-        pairs = zip([i for i in copied if i not in covers], written.streams, strict=False)
-        for index, now in pairs:
-            was = source.info.streams[index]
+        others = [index for index in expected.copied if index not in covers]
+        for index, now in zip(others, written.streams, strict=False):
+            was = expected.streams[index]
             names = {key.lower(): value for key, value in now.metadata.items()}
             if was.language not in (None, "und", names.get("language")):
                 notes.append(f"stream {index}: its language {was.language} is not carried")

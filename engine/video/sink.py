@@ -24,7 +24,7 @@ import av
 
 from engine.errors import InputError, OutputError, explain
 from engine.video.ai_altered import append_xmp_box
-from engine.video.carry import add_streams, copy_metadata, is_cover, open_muxer, what_was_lost
+from engine.video.carry import Expected, add_streams, copy_metadata, is_cover, open_muxer, what_was_lost
 from engine.video.encoder import CARRIED_SIDE_DATA, CODECS, EncoderSettings, FramePacker, add_encoder, even
 from engine.video.output_place import OutputPlace
 from engine.video.pyav import FFMPEG_ERRORS, U8Plane, words
@@ -46,19 +46,19 @@ class Sink:
 
     def __init__(self, place: OutputPlace, source: Source, settings: EncoderSettings) -> None:
         self._place = place
-        self._source = source
         self._muxer = _MUXERS[place.suffix]
         self._lock = threading.RLock()
         self._state: Literal["open", "closed"] = "open"
         self._failed = False
         self._notes: list[str] = []
         self._durations: dict[int, int] = {}
+        self._last_dts: dict[int, int] = {}
         self._lost_side_data: set[str] = set()
         self.frames_written = 0
         info = source.info
         self._size_px = (info.width_px, info.height_px)
         self._packer = FramePacker(info.width_px, info.height_px, CODECS[settings.codec][1])
-        self._open(settings)
+        self._open(source, settings)
         if (even(info.width_px), even(info.height_px)) != self._size_px:
             self._notes.append(
                 f"{info.width_px}x{info.height_px} is written as {even(info.width_px)}x{even(info.height_px)}: "
@@ -124,6 +124,14 @@ class Sink:
                     self._note_once(f"stream {item.stream_index}: packets without a time stamp are left out")
                     return
                 packet.dts = packet.pts = 0  # cover pictures have none
+            # Two subtitles may start together, two packets of sound may not.
+            first_dts = self._last_dts.get(item.stream_index, packet.dts - 1) + (stream.type in ("audio", "video"))
+            if packet.dts < first_dts:
+                # Muxers refuse the whole file for one such packet.
+                self._note_once(f"stream {item.stream_index}: time stamps that did not increase were moved later")
+                packet.dts = first_dts
+                packet.pts = max(packet.dts, packet.pts if packet.pts is not None else packet.dts)
+            self._last_dts[item.stream_index] = packet.dts
             packet.stream = stream
             self._container.mux_one(packet)
 
@@ -137,8 +145,7 @@ class Sink:
                     raise OutputError(explain(self._place.name, "at least one picture", "none", "check the input"))
                 with self._explained("the end of the file"):
                     self._finish_container()
-                    copied = (self._source.info.video_index, *self._streams)
-                    self._notes += what_was_lost(self._place.temporary, self._source, copied)
+                    self._notes += what_was_lost(self._place.temporary, self._expected)
                 return self._place.complete()
             except BaseException:
                 self._place.discard()
@@ -168,23 +175,24 @@ class Sink:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _open(self, settings: EncoderSettings) -> None:
+    def _open(self, source: Source, settings: EncoderSettings) -> None:
         """Build the container and write its header, once more without the timecode if that is refused."""
         for timecode in (True, False):
-            container = open_muxer(str(self._place.temporary), self._muxer, self._source)
-            video = add_encoder(container, self._place.name, self._source.info, settings)
-            self._streams, notes = add_streams(container, self._muxer, self._source)
-            copy_metadata(container, video, self._source, timecode=timecode)
+            container = open_muxer(str(self._place.temporary), self._muxer, source)
+            video = add_encoder(container, self._place.name, source.info, settings)
+            self._streams, notes = add_streams(container, self._muxer, source)
+            copy_metadata(container, video, source, timecode=timecode)
             try:
                 container.start_encoding()
             except FFMPEG_ERRORS as error:
-                if timecode and self._source.info.timecode:
-                    self._notes.append(f"timecode {self._source.info.timecode} is not carried: {words(error)}")
+                if timecode and source.info.timecode:
+                    self._notes.append(f"timecode {source.info.timecode} is not carried: {words(error)}")
                     continue
                 raise OutputError(
                     explain(self._place.name, f"a {self._muxer} header", words(error), "try another container")
                 ) from error
             self._container, self._video = container, video
+            self._expected = Expected.of(source, self._streams)
             self._notes += notes
             return
 

@@ -30,6 +30,9 @@ __all__ = ["DecodedFrame", "PassThrough", "Source", "open_source"]
 # A stream whose first picture has not come by then is not going to decode.
 _PACKETS_UNTIL_FIRST_FRAME = 5000
 
+# Less is disorder between neighbours, which is repaired; more is a file joined from several.
+_JUMP_BACK_S = 1.0
+
 # Of x264 and x265, as they are in every stream that these made.
 _ENCODER_SETTINGS_UUIDS = (
     bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
@@ -170,6 +173,7 @@ class Source:
                 yield item
                 continue
             self._refuse_changes(index, item)
+            self._refuse_jump_back(index, item.pts, last_pts)
             pts = self._steady_pts(item.pts, last_pts)
             frame = DecodedFrame(index, pts, self.info.time_base, item.duration or None, self._convert(item), item)
             index, last_pts = index + 1, pts
@@ -250,6 +254,20 @@ class Source:
             self._note_once("some time stamps did not increase; they were moved to one tick later")
             return last_pts + 1
         return pts
+
+    def _refuse_jump_back(self, index: int, pts: int | None, last_pts: int | None) -> None:
+        if pts is None or last_pts is None:
+            return
+        back_s = float((last_pts - pts) * self.info.time_base)
+        if back_s > _JUMP_BACK_S:
+            raise MediaError(
+                explain(
+                    f"{self.uri}, picture {index}",
+                    "time that goes on",
+                    f"a jump back by {back_s:.1f} s",
+                    "split the file where it was joined",
+                )
+            )
 
     def _note_once(self, note: str) -> None:
         if note not in self._late_notes:
@@ -341,7 +359,9 @@ def _pick_video(uri: str, container: av.container.InputContainer) -> av.VideoStr
         cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
         if not cover and stream.codec_context is not None:
             return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "no stream"
-    undecodable = any(stream.codec_context is None for stream in container.streams.video)
-    got = "a codec without a decoder in this FFmpeg build" if undecodable else f"only {kinds}"
+    if any(stream.codec_context is None for stream in container.streams.video):
+        got = "a codec without a decoder in this build of FFmpeg"
+    else:  # what counts as video here is a cover picture
+        kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        got = "only " + (" and ".join(sorted(kinds, reverse=True)) or "an empty container")
     raise MediaError(explain(uri, "a video stream", got, "name a file that holds video"))

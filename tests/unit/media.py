@@ -52,6 +52,7 @@ class Clip:
     video_metadata: dict[str, str] = field(default_factory=dict)
     chapters: Sequence[tuple[int, int, str]] = ()  # start ms, end ms, title
     matrix: tuple[int, ...] | None = None
+    last_duration: int | None = None  # ticks
     setup: Callable[[Any], None] | None = None  # called with the codec context before it opens
 
 
@@ -110,7 +111,10 @@ def make_clip(path: Path, clip: Clip | None = None, **changes: Any) -> Path:
             packet.pts = packet.dts = 40
             packet.duration = 200
             container.mux(packet)
-        container.mux(video.encode(None))
+        for packet in video.encode(None):
+            if packet.pts == clip.pts[-1] and clip.last_duration is not None:
+                packet.duration = clip.last_duration
+            container.mux(packet)
     return path
 
 

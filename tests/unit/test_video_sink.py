@@ -78,6 +78,18 @@ def test_variable_rate_is_kept(tmp_path: Path, codec: Literal["h264", "hevc"]) -
     assert [time for time, _ in frame_bytes(tmp_path / "out.mp4")] == [Fraction(p, 90000) for p in pts]
 
 
+def test_the_last_picture_keeps_its_duration(tmp_path: Path) -> None:
+    # looks ahead, so that the last picture comes out of the flush
+    options = {"preset": "fast", "crf": "20", "bf": "0"}
+    clip = make_clip(
+        tmp_path / "in.mp4", pts=[0, 3000, 9000], time_base=Fraction(1, 90000), last_duration=45000, options=options
+    )
+    copy(clip, tmp_path / "out.mp4")
+    for path in (clip, tmp_path / "out.mp4"):
+        with open_source(path, threads=1) as source:
+            assert source.info.duration_s == pytest.approx(0.6)
+
+
 def test_mkv_says_that_it_rounds_time(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", pts=[0, 3003, 6006], time_base=Fraction(1, 90000))
     notes = copy(clip, tmp_path / "out.mkv")
@@ -107,6 +119,60 @@ def test_sound_is_copied_byte_for_byte(tmp_path: Path, suffix: str) -> None:
 def test_a_video_without_sound_stays_without(tmp_path: Path) -> None:
     copy(make_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
     assert set(packets_of(tmp_path / "out.mp4")) == {"video"}
+
+
+def test_sound_whose_time_goes_back_does_not_end_the_output(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", audio=[("eng", "A")])
+    out = tmp_path / "out.mp4"
+    with open_source(clip, threads=1) as source, open_sink(out, source, threads=1) as sink:
+        y, uv = np.zeros((48, 64), np.uint8), np.zeros((24, 64), np.uint8)
+        packets = 0
+        for item in source:
+            if isinstance(item, PassThrough):
+                packets += 1
+                if packets == 4:
+                    item.packet.pts = item.packet.dts = 0
+                sink.pass_through(item)
+            else:
+                sink.write((y, uv), item)
+    assert sink.notes == ("stream 1: time stamps that did not increase were moved later",)
+    assert packets_of(out)["audio"] == packets_of(clip)["audio"]
+
+
+def test_the_source_may_be_closed_before_the_sink(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", audio=[("eng", "A")], chapters=[(0, 400, "One")])
+    with open_source(clip, threads=1) as source:
+        sink = open_sink(tmp_path / "out.mp4", source, threads=1)
+        items = list(source)
+    for item in items:
+        if isinstance(item, PassThrough):
+            sink.pass_through(item)
+        else:
+            sink.write((np.zeros((48, 64), np.uint8), np.zeros((24, 64), np.uint8)), item)
+    sink.close()
+    assert sink.notes == ()
+    assert packets_of(tmp_path / "out.mp4")["audio"] == packets_of(clip)["audio"]
+
+
+def test_attachments_are_copied_where_they_fit_and_named_where_not(tmp_path: Path) -> None:
+    plain = make_clip(tmp_path / "plain.mkv")
+    clip = tmp_path / "in.mkv"
+    with av.open(str(plain)) as given, av.open(str(clip), "w") as container:
+        video = container.add_stream_from_template(given.streams.video[0], opaque=True)
+        container.add_attachment("letters.ttf", "font/ttf", b"not really a font")
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                container.mux(packet)
+    assert copy(clip, tmp_path / "out.mkv") == ()
+    with av.open(str(tmp_path / "out.mkv")) as written:
+        (attachment,) = written.streams.attachments
+        assert (attachment.name, attachment.mimetype, attachment.data) == (
+            "letters.ttf", "font/ttf", b"not really a font"
+        )  # fmt: skip
+    (note,) = copy(clip, tmp_path / "out.mp4")
+    assert note.startswith("stream 1 (attachment, ")
+    assert "is left out: mp4 can't hold it: " in note
 
 
 def test_sound_of_a_transport_stream_fits_into_mp4(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -250,6 +250,26 @@ def test_sound_only(tmp_path: Path) -> None:
     assert refusal(clip) == "IN: wanted a video stream, got only audio; name a file that holds video"
 
 
+def test_sound_with_a_cover_picture(tmp_path: Path) -> None:
+    sound = make_audio_file(tmp_path / "sound.m4a")
+    cover = tmp_path / "cover.png"
+    cover.write_bytes(picture_bytes("png", "rgb24", scene(0, (32, 32))))
+    clip = tmp_path / "in.m4a"
+    with av.open(str(sound)) as a, av.open(str(cover)) as b, av.open(str(clip), "w", format="mp4") as both:
+        pairs: list[tuple[Any, Any]] = []
+        for container, stream in ((a, a.streams.audio[0]), (b, b.streams.video[0])):
+            added: Any = both.add_stream_from_template(cast(Any, stream), opaque=True)
+            if stream.type == "video":
+                added.disposition = av.stream.Disposition.attached_pic.value
+            pairs += [(packet, added) for packet in container.demux(stream) if packet.size]
+        for packet, added in pairs:
+            packet.stream = added
+            both.mux(packet)
+    assert refusal(clip) == (
+        "IN: wanted a video stream, got only audio and a cover picture; name a file that holds video"
+    )
+
+
 def test_mp4_without_its_end(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mp4", pts=range(50))
     data = clip.read_bytes()
@@ -286,11 +306,40 @@ def test_damage_inside_is_counted_and_the_rest_delivered(tmp_path: Path) -> None
         assert any(note.startswith(f"decoder: {source.decoder_errors} packets failed") for note in source.notes)
 
 
+def test_packets_that_do_not_decode_are_counted(tmp_path: Path) -> None:
+    options = {"preset": "ultrafast", "g": "5"}
+    clip = make_clip(tmp_path / "in.mp4", pts=range(30), options=options)
+    with av.open(str(clip)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(clip.read_bytes())
+    for pos, size in packets[12:14]:
+        assert pos is not None
+        data[pos : pos + size] = b"\xff" * size
+    clip.write_bytes(bytes(data))
+    with open_source(clip, threads=1) as source:
+        frames = [item for item in source if isinstance(item, DecodedFrame)]
+        assert len(frames) == 28
+        assert source.decoder_errors == 2
+        assert source.notes[-1] == (
+            "decoder: 2 packets failed, the last with: Invalid data found when processing input"
+        )
+
+
 def test_size_that_changes_in_mid_stream(tmp_path: Path) -> None:
     clip = size_change_h264(tmp_path / "in.h264", (64, 48), (96, 64))
     assert delivered_until_error(clip) == (
         5,
         "IN, picture 5: wanted 64x48 as before, got 96x64; split the file where its size changes",
+    )
+
+
+def test_time_that_jumps_back_as_in_joined_recordings(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.ts", pts=range(60), options={"preset": "ultrafast", "bf": "0"})
+    clip.write_bytes(clip.read_bytes() * 2)
+    frames, said = delivered_until_error(clip)
+    assert frames == 60
+    assert said == (
+        "IN, picture 60: wanted time that goes on, got a jump back by 2.4 s; split the file where it was joined"
     )
 
 
