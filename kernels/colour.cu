@@ -43,23 +43,53 @@ extern "C" __global__ void nv12_to_planar(Frame from, Planes to) {
     split_row(from.uv + row * from.uv_pitch, to.u + row * to.u_pitch, to.v + row * to.v_pitch, (to.width + 1) / 2);
 }
 
+// Chroma of one column of chroma samples, between two rows of them.
+struct Chroma {
+    float u, v;
+};
+
+__device__ __forceinline__ Chroma chroma_at(const u8* top, const u8* bottom, int column, float part) {
+    Chroma c;
+    c.u = mix(top[2 * column], bottom[2 * column], part);
+    c.v = mix(top[2 * column + 1], bottom[2 * column + 1], part);
+    return c;
+}
+
+// A row of RGB, two px at a time: on the frame's own grid luma needs no taps, and chroma's weights are fixed.
+template <class Put>
+__device__ __forceinline__ void convert_row(const Frame& f, int y, const Put& put) {
+    const int half_w = (f.width + 1) / 2;
+    const Tap cy = tap((float)y * 0.5f - 0.25f, (f.height + 1) / 2);
+    const u8* luma = f.y + (long long)y * f.y_pitch;
+    const u8* top = f.uv + (long long)cy.low * f.uv_pitch;
+    const u8* bottom = f.uv + (long long)cy.high * f.uv_pitch;
+    const bool on_even_column = f.colour.cx0 == 0.0f;
+    const float before = on_even_column ? 0.0f : 0.25f, after = on_even_column ? 0.5f : 0.25f;
+    for (int i = threadIdx.x; i < half_w; i += blockDim.x) {
+        const Chroma last = chroma_at(top, bottom, most(i - 1, 0), cy.part);
+        const Chroma here = chroma_at(top, bottom, i, cy.part);
+        const Chroma next = chroma_at(top, bottom, least(i + 1, half_w - 1), cy.part);
+        put(2 * i, rgb_of(f.colour, luma[2 * i], mix(here.u, last.u, before), mix(here.v, last.v, before)));
+        if (2 * i + 1 < f.width)
+            put(2 * i + 1, rgb_of(f.colour, luma[2 * i + 1], mix(here.u, next.u, after), mix(here.v, next.v, after)));
+    }
+}
+
 extern "C" __global__ void nv12_to_rgb_hwc(Frame from, u8* rgb, int swap) {
     const int y = blockIdx.x;
     u8* row = rgb + (long long)y * from.width * 3;
-    for (int x = threadIdx.x; x < from.width; x += blockDim.x) {
-        const Rgb p = sample(from, (float)x, (float)y);
+    convert_row(from, y, [=](int x, Rgb p) {
         row[3 * x] = code(swap ? p.b : p.r);
         row[3 * x + 1] = code(p.g);
         row[3 * x + 2] = code(swap ? p.r : p.b);
-    }
+    });
 }
 
 extern "C" __global__ void nv12_to_rgb_nchw(Frame from, float* rgb, Norm norm) {
     const int y = blockIdx.x;
     const long long plane = (long long)from.width * from.height;
     float* row = rgb + (long long)y * from.width;
-    for (int x = threadIdx.x; x < from.width; x += blockDim.x)
-        store(norm, sample(from, (float)x, (float)y), row + x, row + plane + x, row + 2 * plane + x);
+    convert_row(from, y, [=](int x, Rgb p) { store(norm, p, row + x, row + plane + x, row + 2 * plane + x); });
 }
 
 __device__ __forceinline__ Rgb pixel(const u8* rgb, int width, int x, int y, int swap) {

@@ -206,6 +206,15 @@ def test_suppression_counts_both_border_pixels(device: Device) -> None:
         assert device.get(out.count)[0] == left
 
 
+def test_an_overlap_of_just_the_threshold_survives(device: Device) -> None:
+    box = np.array([[0, 0, 9, 9], [0, 0, 9, 4]], np.float32)  # 50 of 100 px: exactly a half
+    rows = Rows(np.array([0.9, 0.8]), np.array([0, 1]), box, np.zeros((2, 5, 2)))
+    for threshold, left in ((0.5, 2), (0.4999, 1)):
+        out = detections(device)
+        launch.nms_into(device.target, put_rows(device, rows), out, iou_threshold=threshold)
+        assert device.get(out.count)[0] == left
+
+
 def test_cut_score_is_the_twin_and_the_first_frame_is_a_cut(device: Device, rng: np.random.Generator) -> None:
     mean, std, fit = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0), (150, 90)
     cut = CutState(zeros(device, 64, 64, dtype="uint8"), zeros(device, 4, dtype="int32"))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from kernels import launch
-from kernels.launch import CutState, Faces
+from kernels.launch import CutState
 from tests.parity.conftest import Device, HostDevice, noise, put_frame
 from tests.parity.test_kernels_align import ARCFACE_128
 from tests.parity.test_kernels_detect import candidates, decode, detections, outputs, zeros
@@ -51,8 +51,9 @@ def whole_path(device: Device) -> dict[str, npt.NDArray[Any]]:
     out = {"y": picture.y, "uv": picture.uv}
     for name, tensor in (("network", network), ("crops", crops), ("masks", masks), ("rectangles", rectangles)):
         out[name] = device.get(tensor)
-    for name, value in (*vars(faces).items(), *vars(found).items()):
-        out[f"{'faces' if hasattr(Faces, name) else 'found'}.{name}"] = device.get(value)
+    for of, rows in (("faces", faces), ("found", found)):
+        for name, value in vars(rows).items():
+            out[f"{of}.{name}"] = device.get(value)
     return out
 
 
