@@ -22,7 +22,7 @@ class Colour:
     primaries_tag: int
     transfer_tag: int
     range_tag: int  # FFmpeg's: 0 unspecified, 1 limited, 2 full
-    chroma_location: str | None  # left, center, topleft, ...; None = not stated (H.264, HEVC: left)
+    chroma_location: str | None  # left, center, topleft, top: stated, or the codec's default; None = neither
 
     @property
     def primaries(self) -> str:

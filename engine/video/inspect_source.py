@@ -13,7 +13,7 @@ import av
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, StreamInfo, VideoInfo
 from engine.video.planes import conversion_note, planes_format
-from engine.video.pyav import chroma_locations, side_data_of, without_unknown_side_data
+from engine.video.pyav import chroma_location, side_data_of, without_unknown_side_data
 
 __all__ = ["describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
 
@@ -33,7 +33,7 @@ def describe(
     rate = _rate(stream, notes)
     duration_s = _duration_s(container, stream)
     frame_count, frame_count_from = _frame_count(stream, rate, duration_s)
-    colour = _colour(container, stream, first, notes)
+    colour = _colour(stream, first, notes)
     note = conversion_note(first.format)
     if note:
         notes.append(note)
@@ -156,9 +156,7 @@ def _frame_count(
     return None, "unknown"
 
 
-def _colour(
-    container: av.container.InputContainer, stream: av.VideoStream, first: av.VideoFrame, notes: list[str]
-) -> Colour:
+def _colour(stream: av.VideoStream, first: av.VideoFrame, notes: list[str]) -> Colour:
     context = stream.codec_context
     tag = int(first.colorspace)
     is_rgb, is_gray = first.format.is_rgb, len(first.format.components) <= 2
@@ -187,7 +185,7 @@ def _colour(
         primaries_tag=int(context.color_primaries),
         transfer_tag=int(context.color_trc),
         range_tag=_RANGE_FULL if full else range_tag,
-        chroma_location=chroma_locations(container).get(stream.index),
+        chroma_location=chroma_location(stream),
     )
 
 

@@ -5,6 +5,7 @@ What other modules need from PyAV and its stubs do not state is asked here once,
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -22,13 +23,12 @@ from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
 __all__ = [
-    "CHROMA_LOCATIONS",
     "FFMPEG_ERRORS",
     "MATRIX_NAMES",
     "PRIMARIES_NAMES",
     "TRANSFER_NAMES",
     "U8Plane",
-    "chroma_locations",
+    "chroma_location",
     "ffmpeg_url",
     "is_encoder_missing",
     "is_url",
@@ -62,7 +62,13 @@ TRANSFER_NAMES: Final = {
     9: "log100", 10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10",
     15: "bt2020-12", 16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
 }  # fmt: skip
-CHROMA_LOCATIONS: Final = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+
+# Element ids of Matroska (RFC 9559): segment, tracks, track, video, colour; then the siting in it.
+_EBML_PARENTS: Final = (0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x55B0)
+_EBML_SITING_ACROSS, _EBML_SITING_DOWN = 0x55B7, 0x55B8
+_SITINGS: Final = {
+    (b"\1", b"\2"): "left", (b"\2", b"\2"): "center", (b"\1", b"\1"): "topleft", (b"\2", b"\1"): "top",
+}  # fmt: skip
 
 # Log level and captures are global in PyAV: one thread listens at a time.
 _LISTENING = threading.Lock()
@@ -122,25 +128,41 @@ def words_on_retry(error: BaseException, again: Callable[[], object]) -> str:
     return f"{said} ({'; '.join(unique)})" if unique else said
 
 
-def chroma_locations(container: av.container.InputContainer) -> dict[int, str]:
-    """Chroma siting by stream index, for the streams that state one.
+def chroma_location(stream: av.VideoStream) -> str | None:
+    """Chroma siting that an input stream states (left, center, topleft, top), None where it states none.
 
-    PyAV has no property for it; FFmpeg's description of a container names it when the log level is verbose.
+    PyAV has no property for it, but FFmpeg's Matroska muxer writes it down: the header of a file with this
+    stream, made in memory, is where it is read.
     """
-    dumps_format = cast("Callable[[], str]", cast(Any, container).dumps_format)
-    with _listening(av.logging.INFO):
-        av.logging.set_libav_level(av.logging.VERBOSE)
-        try:
-            text = dumps_format()
-        finally:
-            av.logging.set_libav_level(av.logging.INFO)
-    found = {}
-    for line in text.splitlines():
-        stream = re.match(r"\s*Stream #\d+:(\d+).*?: Video: ", line)
-        place = re.search(rf"\([^()]*\b({'|'.join(CHROMA_LOCATIONS)})\)", line)
-        if stream and place:
-            found[int(stream.group(1))] = place.group(1)
-    return found
+    header = io.BytesIO()
+    try:
+        with av.open(header, "w", format="matroska") as container:
+            container.add_stream_from_template(stream, opaque=True)
+            container.start_encoding()
+            written = header.getvalue()
+    except FFMPEG_ERRORS:  # a codec that Matroska does not take
+        return None
+    elements = dict(_ebml_elements(written))
+    siting = elements.get(_EBML_SITING_ACROSS, b""), elements.get(_EBML_SITING_DOWN, b"")
+    return _SITINGS.get((siting[0][-1:], siting[1][-1:]))
+
+
+def _ebml_elements(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Elements of a Matroska file by id, those inside tracks and colour included."""
+    at = 0
+    while at + 2 <= len(data):
+        id_bytes = 9 - data[at].bit_length()
+        size_at = at + id_bytes
+        if size_at >= len(data) or not data[size_at]:
+            return
+        size_bytes = 9 - data[size_at].bit_length()
+        start = size_at + size_bytes
+        size = int.from_bytes(data[size_at:start], "big") & ((1 << 7 * size_bytes) - 1)
+        element, body = int.from_bytes(data[at:size_at], "big"), data[start : start + size]
+        yield element, body
+        if element in _EBML_PARENTS:
+            yield from _ebml_elements(body)
+        at = start + size
 
 
 def plane_view(plane: VideoPlane, width_bytes: int) -> U8Plane:

@@ -116,6 +116,16 @@ def test_untagged_colour_is_assumed_by_height_and_said(
         assert source.notes == (note,)
 
 
+@pytest.mark.parametrize("place", ["left", "center", "topleft", "top"])
+@pytest.mark.parametrize("suffix", ["mp4", "ts"])
+def test_chroma_siting_is_read(tmp_path: Path, place: str, suffix: str) -> None:
+    def state(context: Any) -> None:
+        context.options["chroma_sample_location"] = place
+
+    with open_source(make_clip(tmp_path / f"in.{suffix}", pts=[0, 1], setup=state), threads=1) as source:
+        assert source.info.colour.chroma_location == place
+
+
 def test_variable_rate_keeps_every_time_stamp(tmp_path: Path) -> None:
     pts = [0, 3003, 6000, 15000, 15001, 40000]
     clip = make_clip(tmp_path / "in.mp4", pts=pts, time_base=Fraction(1, 90000))
