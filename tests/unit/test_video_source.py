@@ -200,6 +200,15 @@ def test_gray_keeps_its_luma_and_has_neutral_chroma(tmp_path: Path) -> None:
     assert set(np.unique(u)) | set(np.unique(v)) == {128}
 
 
+def test_limited_gray_keeps_its_luma_too(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "in.mp4", pixel_format="gray", pts=[0, 1])
+    with open_source(clip, threads=1) as source:
+        assert source.info.pixel_format == "gray"
+        assert not source.info.colour.full_range
+        frame = next(item for item in source if isinstance(item, DecodedFrame))
+    assert frame.planes()[0].tobytes() == frame_bytes(clip)[0][1]
+
+
 def test_full_range_stays_full_range(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "in.mkv", codec="mjpeg", pixel_format="yuvj444p", pts=[0, 1])
     with av.open(str(clip)) as container:
