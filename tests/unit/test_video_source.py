@@ -201,7 +201,10 @@ def test_gray_keeps_its_luma_and_has_neutral_chroma(tmp_path: Path) -> None:
 
 
 def test_limited_gray_keeps_its_luma_too(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", pixel_format="gray", pts=[0, 1])
+    def limited(context: Any) -> None:
+        context.color_range = 1
+
+    clip = make_clip(tmp_path / "in.mkv", codec="ffv1", pixel_format="gray", pts=[0, 1], setup=limited)
     with open_source(clip, threads=1) as source:
         assert source.info.pixel_format == "gray"
         assert not source.info.colour.full_range
