@@ -8,7 +8,7 @@ from typing import Literal
 
 from models.tables import TableError, from_table, read_toml
 
-__all__ = ["Profile", "load_profile", "profile_names"]
+__all__ = ["Models", "Profile", "load_profile", "profile_names"]
 
 FOLDER = Path(__file__).parent
 

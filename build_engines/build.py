@@ -1,0 +1,222 @@
+"""One profile into plans: check, rewrite, type, build, verify, write. Nothing is kept that does not hold."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from build_engines.flavour import BuildError, Flavour
+from build_engines.precision import float_nodes, to_fp16
+from build_engines.samples import Inputs, Samples
+from build_engines.sensitivity import Search, drift_of, find_sensitive, run_model
+from build_engines.surgery import prepare, static_shapes
+from models.contract import FOLDER as MODELS
+from models.library import ModelFile, find
+from models.plan_file import Manifest, PlanError, PlanKey, load_plan, plan_folder, write_plan
+from profiles.profile import Models, Profile
+
+__all__ = ["Row", "build_profile"]
+
+Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One plan as the table shows it. `drift_db` is the worst output's PSNR; `state` is built or unchanged."""
+
+    contract: str
+    precision: str
+    arch: str
+    batch: int
+    plan_bytes: int
+    build_s: float
+    peak_memory_mb: float
+    drift_db: float
+    layers: dict[str, int]
+    state: Literal["built", "unchanged"]
+    path: Path
+
+
+@dataclass
+class _Model:
+    """One model on its way: surgery and search are done once for all architectures."""
+
+    role: str
+    file: ModelFile
+    precision: Precision
+    samples: Samples
+    say: Callable[[str], None]
+    search: Search | None = None
+
+    def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Static sizes for this batch."""
+        width, height = self.samples.detector_px()
+        return static_shapes(self.file, {"n": batch, "h": height, "w": width})
+
+    def typed(self, batch: int) -> tuple[Any, Search, list[str]]:
+        """(graph with its types, what the simulation said, names of all its float nodes)."""
+        graph = prepare(self.file, self.shapes(batch))
+        nodes = float_nodes(graph)
+        if self.search is None:
+            single = graph if batch == 1 else prepare(self.file, self.shapes(1))
+            self.search = self._search(single)
+        if self.precision == "fp32":
+            return graph, self.search, nodes
+        return to_fp16(graph, self.search.keep_fp32), self.search, nodes
+
+    def _search(self, graph: Any) -> Search:
+        feeds = self._feeds()
+        if self.precision == "fp32":
+            untouched = run_model(_load(self.file), feeds)
+            return Search(frozenset(float_nodes(graph)), drift_of(untouched, run_model(graph, feeds)), 0, 0)
+        target = self.file.contract.drift.fp16_psnr_db
+        search = find_sensitive(graph, feeds, target, say=lambda line: self.say(f"{self.file.contract.name}: {line}"))
+        if search.worst_db < target:
+            raise BuildError(
+                f"{self.file.contract.name}: wanted {target:.0f} dB or more in FP16, got {search.worst_db:.1f} dB "
+                f"with {len(search.keep_fp32)} nodes in FP32; {search.worst_block} drifts most: use --precision fp32"
+            )
+        return search
+
+    def _feeds(self) -> Inputs:
+        inputs = self.samples.inputs(self.role)
+        return [{self.file.tensors[name]: value for name, value in feed.items()} for feed in inputs]
+
+
+def build_profile(
+    profile: Profile,
+    flavour: Flavour,
+    architectures: Sequence[str],
+    precision: Precision,
+    clip: Path,
+    *,
+    say: Callable[[str], None],
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Row]:
+    """Plans of every model of a profile, for every architecture and face count; yields a row for each.
+
+    What is there already and was built from exactly this is left alone. Raises BuildError where a model can't be
+    built or drifts too far; then nothing of it is kept.
+    """
+    files = {role: find(name) for role, name in _roles(profile.models).items() if name}
+    samples: Samples | None = None
+    for role, file in files.items():
+        model: _Model | None = None
+        for batch in _batches(file, profile):
+            for arch in architectures:
+                width_height = _detector_axes(profile, clip, files) if role == "detector" else (0, 0)
+                key = _key(file, flavour, arch, precision, batch, width_height)
+                if row := _there(key, batch):
+                    yield row
+                    continue
+                if model is None:
+                    samples = samples or Samples(clip, files, size_px=profile.detect.size_px)
+                    model = _Model(role, file, precision, samples, say)
+                yield _build(model, flavour, key, batch, on_progress)
+
+
+def _roles(models: Models) -> dict[str, str]:
+    return {
+        "detector": models.detector,
+        "refiner": models.refiner,
+        "embedder": models.embedder,
+        "swapper": models.swapper,
+    }
+
+
+def _batches(file: ModelFile, profile: Profile) -> list[int]:
+    """1, 2, 4, ... up to the profile's faces, where the contract leaves the batch free; else 1."""
+    free = any(spec.shape[0] == "n" for spec in file.contract.inputs.values())
+    if not free:
+        return [1]
+    counts, count = [], 1
+    while count < profile.track.faces:
+        counts.append(count)
+        count *= 2
+    return [*counts, profile.track.faces]
+
+
+def _detector_axes(profile: Profile, clip: Path, files: Mapping[str, ModelFile]) -> tuple[int, int]:
+    """The detector's input for the clip's frames, from its first frame alone."""
+    return Samples(clip, files, count=1, size_px=profile.detect.size_px).detector_px()
+
+
+def _key(
+    file: ModelFile, flavour: Flavour, arch: str, precision: str, batch: int, detector_px: tuple[int, int]
+) -> PlanKey:
+    contract = file.contract
+    text = (MODELS / "contracts" / f"{contract.name}.toml").read_bytes()
+    return PlanKey(
+        contract=contract.name,
+        contract_sha256=sha256(text).hexdigest(),
+        onnx_sha256=file.sha256,
+        precision=precision,
+        shapes=static_shapes(file, {"n": batch, "w": detector_px[0], "h": detector_px[1]}),
+        flavour=flavour.name,
+        flavour_version=flavour.version,
+        arch=arch,
+    )
+
+
+def _there(key: PlanKey, batch: int) -> Row | None:
+    try:
+        plan, manifest = load_plan(key, "build it again")
+    except PlanError:
+        return None
+    return _row(manifest, batch, len(plan), "unchanged")
+
+
+def _build(
+    model: _Model,
+    flavour: Flavour,
+    key: PlanKey,
+    batch: int,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> Row:
+    graph, search, nodes = model.typed(batch)
+    start = time.perf_counter()
+    built = flavour.build(graph.SerializeToString(), key.arch, where=key.contract, on_progress=on_progress)
+    drift = {}
+    for name, one in search.drift.items():
+        drift.update({f"{name}.psnr_db": one.psnr_db, f"{name}.cosine": one.cosine, f"{name}.max_abs": one.max_abs})
+    manifest = Manifest(
+        key=key,
+        plan_sha256=sha256(built.plan).hexdigest(),
+        plan_bytes=len(built.plan),
+        tensors=dict(model.file.tensors),
+        drift=drift,
+        drift_source="simulated",
+        layers={"fp32": len(search.keep_fp32 & set(nodes)), "fp16": len(set(nodes) - search.keep_fp32)},
+        build_s=round(time.perf_counter() - start, 3),
+        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
+    )
+    write_plan(built.plan, manifest)
+    return _row(manifest, batch, len(built.plan), "built")
+
+
+def _row(manifest: Manifest, batch: int, plan_bytes: int, state: Literal["built", "unchanged"]) -> Row:
+    key = manifest.key
+    return Row(
+        contract=key.contract,
+        precision=key.precision,
+        arch=key.arch,
+        batch=batch,
+        plan_bytes=plan_bytes,
+        build_s=manifest.build_s,
+        peak_memory_mb=manifest.peak_memory_mb,
+        drift_db=min(value for name, value in manifest.drift.items() if name.endswith("psnr_db")),
+        layers=manifest.layers,
+        state=state,
+        path=plan_folder() / f"{key.stem}.plan",
+    )
+
+
+def _load(file: ModelFile) -> Any:
+    import onnx
+
+    return onnx.load(str(file.path))

@@ -1,0 +1,200 @@
+"""Every TensorRT flavour behind one class: RTX 1.x, 11, 10.3+, and 8.5 / 8.6 with its per-layer precision.
+
+TensorRT never raises: a False, a None or a logged error becomes a BuildError here, with the logger's own words and
+without the noise that it logs when a machine has no driver. What differs between versions is asked of the module
+with hasattr, and bit values always come from its enums: STRONGLY_TYPED is another bit in 10 than in 11.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["FLAVOURS", "BuildError", "Built", "Flavour", "find_flavour"]
+
+FLAVOURS = ("tensorrt_rtx", "tensorrt")
+_NOISE = re.compile(r"cudaError(?:_t)?\s*(?:code\s*)?:?\s*35|Error Code \d+: Cuda Runtime|CUDA initialization failure")
+
+
+class BuildError(RuntimeError):
+    """A plan can't be built; TensorRT's own words are in the message."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A serialised plan and the warnings of its build."""
+
+    plan: bytes
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One installed TensorRT. `module` is where Any begins and ends."""
+
+    name: str
+    module: Any
+
+    @property
+    def version(self) -> str:
+        """The library's own version."""
+        return str(self.module.__version__)
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Compute capabilities that this flavour builds for on a machine without that GPU, such as sm_89."""
+        names = getattr(self.module, "ComputeCapability", None)
+        if names is None:
+            return ()
+        return tuple(f"sm_{name[2:]}" for name in sorted(dir(names), key=_capability) if re.fullmatch(r"SM\d+", name))
+
+    def build(
+        self,
+        onnx: bytes,
+        arch: str,
+        *,
+        where: str,
+        workspace_bytes: int = 1 << 30,
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Built:
+        """A plan for static shapes and types that stand in the graph; raises BuildError.
+
+        `arch` is a name of `architectures`, or "" for the GPU of this machine. `on_progress` gets a phase, the
+        step and the steps of it. FP32 tensors are computed in FP32: TF32 is off.
+        """
+        trt = self.module
+        log = _logger(trt)
+        builder = trt.Builder(log)
+        if builder is None:
+            raise _error(where, "a builder", log)
+        network, strong = _network(trt, builder)
+        parser = trt.OnnxParser(network, log)
+        if not parser.parse(onnx):
+            words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+            raise BuildError(f"{where}: wanted a graph that {self.name} reads, got {words}; rewrite the operator")
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if not strong:
+            _take_types_from_the_graph(trt, config, network)
+        elif hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+            # RTX: without it a context may allocate inside enqueue, which no graph capture allows
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        self._aim(config, arch, where)
+        if on_progress is not None and hasattr(trt, "IProgressMonitor"):
+            config.progress_monitor = _monitor(trt, on_progress)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise _error(where, f"a plan for {arch or 'this GPU'}", log)
+        return Built(bytes(plan), tuple(log.warnings))
+
+    def _aim(self, config: Any, arch: str, where: str) -> None:
+        """Set the target; only RTX builds for a GPU that is not there."""
+        if not arch:
+            return
+        if arch not in self.architectures:
+            known = ", ".join(self.architectures) or "the GPU of this machine only"
+            raise BuildError(f"{where}: wanted an architecture of {self.name} ({known}), got {arch}; name one of them")
+        config.num_compute_capabilities = 1
+        capability = getattr(self.module.ComputeCapability, f"SM{arch.removeprefix('sm_')}")
+        if not config.set_compute_capability(capability, 0):
+            raise BuildError(f"{where}: wanted {self.name} to build for {arch}, got False; name another architecture")
+
+
+def find_flavour(name: str = "") -> Flavour:
+    """The flavour of this name, or the first that is installed; raises BuildError with what to install."""
+    if name and name not in FLAVOURS:
+        raise BuildError(f"--flavour: wanted one of {', '.join(FLAVOURS)}, got {name}; correct the name")
+    reasons = []
+    for candidate in (name,) if name else FLAVOURS:
+        try:
+            return Flavour(candidate, importlib.import_module(candidate))
+        except (ImportError, OSError) as error:
+            reasons.append(f"{candidate}: {error}")
+    raise BuildError(
+        f"TensorRT: wanted {name or ' or '.join(FLAVOURS)}, got none ({'; '.join(reasons)}); "
+        'install one: pip install "face-engine[rtx]" for GeForce and RTX cards, "face-engine[trt]" for others'
+    )
+
+
+def _capability(name: str) -> int:
+    digits = re.sub(r"\D", "", name)
+    return int(digits) if digits else 0
+
+
+def _logger(trt: Any) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Keeps what TensorRT says; a subclass must call the base's __init__ itself."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.warnings: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if _NOISE.search(message):
+                return
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(message.strip())
+
+    return Log()
+
+
+def _error(where: str, wanted: str, log: Any) -> BuildError:
+    words = "; ".join(log.errors) or "nothing, and no reason in TensorRT's log"
+    return BuildError(f"{where}: wanted {wanted}, got {words}; simplify the graph or take another precision")
+
+
+def _network(trt: Any, builder: Any) -> tuple[Any, bool]:
+    """(network, whether its types bind). 8.x must be told that the batch is explicit, and knows no strong types."""
+    flags = trt.NetworkDefinitionCreationFlag
+    bits = 0
+    strong = hasattr(flags, "STRONGLY_TYPED")
+    if hasattr(flags, "EXPLICIT_BATCH"):
+        bits |= 1 << int(flags.EXPLICIT_BATCH)
+    if strong:
+        bits |= 1 << int(flags.STRONGLY_TYPED)
+    return builder.create_network(bits), strong
+
+
+def _take_types_from_the_graph(trt: Any, config: Any, network: Any) -> None:
+    """8.x: the precision of every layer is that of its outputs in the typed graph, and is obeyed."""
+    config.set_flag(trt.BuilderFlag.FP16)
+    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    layers: Sequence[Any] = [network.get_layer(i) for i in range(network.num_layers)]
+    floats = (trt.DataType.FLOAT, trt.DataType.HALF)
+    for layer in layers:
+        kinds = [layer.get_output(i).dtype for i in range(layer.num_outputs)]
+        if layer.type in (trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE):
+            config.set_flag(trt.BuilderFlag.INT8)
+        elif kinds and all(kind in floats for kind in kinds) and layer.type != trt.LayerType.CONSTANT:
+            layer.precision = kinds[0]
+            for index, kind in enumerate(kinds):
+                layer.set_output_type(index, kind)
+
+
+def _monitor(trt: Any, on_progress: Callable[[str, int, int], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Passes TensorRT's phases on; never asks it to stop."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.steps[phase] = steps
+            on_progress(phase, 0, steps)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            on_progress(phase, step + 1, self.steps.get(phase, 0))
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            on_progress(phase, self.steps.get(phase, 0), self.steps.pop(phase, 0))
+
+    return Monitor()

@@ -1,0 +1,234 @@
+"""Real inputs for every role of a profile: frames of a clip, through the same kernels as in production.
+
+What a network is calibrated on and verified with must be what it will see: letterboxed frames for the detector,
+aligned crops at detected points for the rest, latents of detected faces for the swapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from build_engines.flavour import BuildError
+from kernels.compile import HostTarget
+from kernels.launch import (
+    CANDIDATES_MAX,
+    Candidates,
+    Colour,
+    Detections,
+    Nv12,
+    crop_into,
+    letterbox_into,
+    letterbox_size,
+    nms_into,
+    reset_into,
+    scrfd_decode_into,
+    similarity_into,
+)
+from models.contract import load_template
+from models.library import ModelFile
+from models.spec import Spec
+
+__all__ = ["Inputs", "Samples", "sample_clip"]
+
+F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
+Inputs = list[dict[str, F32]]
+
+_FACES = 64
+
+
+@dataclass(frozen=True)
+class HostTensor:
+    """A NumPy array as the kernels take it."""
+
+    array: npt.NDArray[Any]
+
+    @property
+    def ptr(self) -> int:
+        """Address of the first element."""
+        return int(self.array.ctypes.data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of all axes."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> str:
+        """The element type's NumPy name."""
+        return str(self.array.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return int(self.array.nbytes)
+
+
+def sample_clip() -> Path:
+    """The clip that comes with the project: drawn faces only."""
+    import models
+
+    return Path(str(models.__file__)).parent / "tiny" / "sample" / "clip.mp4"
+
+
+def _floats(*shape: int) -> HostTensor:
+    return HostTensor(np.zeros(shape, dtype=np.float32))
+
+
+def _integers(*shape: int) -> HostTensor:
+    return HostTensor(np.zeros(shape, dtype=np.int32))
+
+
+class Samples:
+    """`count` frames, spread evenly over a clip, and what the networks of a profile would be given for them.
+
+    Raises BuildError for a clip that does not decode, and when no face is found in it.
+    """
+
+    def __init__(self, clip: Path, models: Mapping[str, ModelFile], *, count: int = 32, size_px: int = 640) -> None:
+        self.models, self.size_px = models, size_px
+        self.target = HostTarget(1)
+        self.frames, self.colour = _spread(clip, count)
+        height, width = self.frames[0].shape[0] * 2 // 3, self.frames[0].shape[1]
+        self.frame_px = (width, height)
+        self._points: list[tuple[Nv12, F32]] = []
+
+    def detector_px(self) -> tuple[int, int]:
+        """(width, height) of the detector's input for these frames, trimmed to the contract's multiple."""
+        spec = self.models["detector"].contract.inputs["image"]
+        width, height, _ = letterbox_size(*self.frame_px, self.size_px, self.size_px)
+        return (
+            -(-width // spec.multiple_of) * spec.multiple_of,
+            -(-height // spec.multiple_of) * spec.multiple_of,
+        )
+
+    def inputs(self, role: str) -> Inputs:
+        """Feeds by the contract's input names, batch 1, for the network of a role."""
+        if role == "detector":
+            return [{"image": image} for image, _ in self._letterboxed()]
+        if not self._points:
+            self._points = list(self._detected())
+            if not self._points:
+                raise BuildError("samples: wanted faces in the clip, got none; name a clip that shows some")
+        if role == "swapper":
+            return self._swapper_inputs()
+        return [{"image": crop} for crop in self._crops(role, "image")]
+
+    def _letterboxed(self) -> Iterator[tuple[F32, Nv12]]:
+        contract = self.models["detector"].contract
+        spec = contract.inputs["image"]
+        width, height = self.detector_px()
+        fit_width, fit_height, _ = letterbox_size(*self.frame_px, self.size_px, self.size_px)
+        pad = contract.detector.pad_value if contract.detector else 0.0
+        for frame in self.frames:
+            image = _floats(1, 3, height, width)
+            view = self._view(frame)
+            letterbox_into(
+                self.target, view, image, fit=(fit_width, fit_height), pad=(pad,) * 3, **_normalisation(spec)
+            )
+            yield image.array, view
+
+    def _detected(self) -> Iterator[tuple[Nv12, F32]]:
+        """(frame, points [5, 2]) of every face that the profile's detector finds."""
+        model = self.models["detector"]
+        facts = model.contract.detector
+        if facts is None:
+            raise BuildError(f"{model.contract.name}: wanted a detector's facts, got none; correct the profile")
+        session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+        scale = letterbox_size(*self.frame_px, self.size_px, self.size_px)[2]
+        candidates = Candidates(
+            _floats(CANDIDATES_MAX), _integers(CANDIDATES_MAX), _floats(CANDIDATES_MAX, 4),
+            _floats(CANDIDATES_MAX, 5, 2), _integers(4),
+        )  # fmt: skip
+        points, count = _floats(_FACES, 5, 2), _integers(1)
+        found = Detections(_floats(_FACES, 4), points, _floats(_FACES), count, _floats(1))
+        names = list(model.contract.outputs)
+        for image, view in self._letterboxed():
+            raw = session.run([model.tensors[name] for name in names], {model.tensors["image"]: image})
+            out = {name: HostTensor(np.ascontiguousarray(value)) for name, value in zip(names, raw, strict=True)}
+            reset_into(self.target, candidates)
+            scrfd_decode_into(
+                self.target,
+                [out[f"score_{stride}"] for stride in facts.strides],
+                [out[f"bbox_{stride}"] for stride in facts.strides],
+                [out[f"kps_{stride}"] for stride in facts.strides],
+                candidates,
+                strides=facts.strides,
+                anchors_per_cell=facts.anchors,
+                input_size=self.detector_px(),
+                threshold=facts.score_threshold,
+                det_scale=scale,
+            )
+            nms_into(self.target, candidates, found, iou_threshold=facts.iou_threshold)
+            for row in range(int(count.array[0])):
+                yield view, points.array[row].copy()
+
+    def _crops(self, role: str, name: str) -> list[F32]:
+        contract = self.models[role].contract
+        spec = contract.inputs[name]
+        size = int(spec.shape[-1])
+        template = load_template(contract.template)
+        scaled = [(x * size / template.size_px, y * size / template.size_px) for x, y in template.points_px]
+        crops = []
+        for view, points in self._points:
+            there, back, flags, one = _floats(1, 2, 3), _floats(1, 2, 3), _integers(1), _integers(1)
+            one.array[0] = 1
+            similarity_into(self.target, HostTensor(points[None]), one, there, back, flags, template_px=scaled)
+            crop = _floats(1, 3, size, size)
+            crop_into(self.target, view, back, crop, **_normalisation(spec))
+            crops.append(crop.array)
+        return crops
+
+    def _swapper_inputs(self) -> Inputs:
+        """Each face with the latent of another one, so that the network has something to change."""
+        embedder, swapper = self.models["embedder"], self.models["swapper"]
+        session = onnxruntime.InferenceSession(str(embedder.path), providers=["CPUExecutionProvider"])
+        raw = [session.run(None, {embedder.tensors["image"]: crop})[0][0] for crop in self._crops("embedder", "image")]
+        emap = swapper.emap()
+        if emap is None:
+            raise BuildError(f"{swapper.path}: wanted a stored emap, got none; add the published file again")
+        units = np.stack([embedding / np.linalg.norm(embedding) for embedding in raw]) @ emap
+        latents = (units / np.linalg.norm(units, axis=1, keepdims=True)).astype(np.float32)
+        targets = self._crops("swapper", "target")
+        shift = max(1, len(targets) // 2)
+        return [{"target": crop, "source": latents[None, (i + shift) % len(targets)]} for i, crop in enumerate(targets)]
+
+    def _view(self, nv12: U8) -> Nv12:
+        width, height = self.frame_px
+        address, pitch = int(nv12.ctypes.data), nv12.strides[0]
+        return Nv12(address, address + pitch * height, pitch, pitch, width, height, self.colour)
+
+
+def _normalisation(spec: Spec) -> dict[str, Any]:
+    return {"mean": spec.mean_by_channel, "std": spec.std_by_channel, "order": spec.colour or "rgb"}
+
+
+def _spread(clip: Path, count: int) -> tuple[Sequence[U8], Colour]:
+    """`count` NV12 frames of even size, evenly spread, and their colour."""
+    try:
+        with av.open(str(clip)) as container:
+            stream = container.streams.video[0]
+            total = stream.frames or 250
+            step = max(1, total // count)
+            frames: list[U8] = []
+            for index, frame in enumerate(container.decode(stream)):
+                if index % step == 0 and len(frames) < count:
+                    even = (frame.width // 2 * 2, frame.height // 2 * 2)
+                    small = frame.reformat(width=even[0], height=even[1], format="nv12")
+                    frames.append(np.ascontiguousarray(small.to_ndarray(), dtype=np.uint8))
+                if len(frames) == count:
+                    break
+            full = stream.codec_context.color_range == 2
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
+    if not frames:
+        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got no frame; name another")
+    return frames, Colour("bt709" if frames[0].shape[0] >= 1080 else "bt601", full)
