@@ -11,7 +11,8 @@ struct Template {
 
 // An affine map and its inverse, from the 2x2 part and one pair of points that meet (better conditioned than a
 // far-away origin).
-__device__ __forceinline__ void write_maps(float* forward, float* back, float a, float b, float c, float d, float px, float py, float qx, float qy) {
+__device__ __forceinline__ void write_maps(
+        float* forward, float* back, float a, float b, float c, float d, float px, float py, float qx, float qy) {
     const float det = a * d - b * c;
     forward[0] = a;
     forward[1] = b;
@@ -27,7 +28,9 @@ __device__ __forceinline__ void write_maps(float* forward, float* back, float a,
     back[5] = py - (a * qy - c * qx) / det;
 }
 
-extern "C" __global__ void similarity(const float* points, const int* count, Template to, float* crop_from_frame, float* frame_from_crop, int* flags, int k) {
+extern "C" __global__ void similarity(
+        const float* points, const int* count, Template to, float* crop_from_frame, float* frame_from_crop,
+        int* flags, int k) {
     for (int face = threadIdx.x; face < k; face += blockDim.x) {
         const float* p = points + 10 * face;
         float px = 0.0f, py = 0.0f, qx = 0.0f, qy = 0.0f;
@@ -61,12 +64,15 @@ extern "C" __global__ void similarity(const float* points, const int* count, Tem
             real = 1.0f;
             imaginary = px = py = qx = qy = 0.0f;
         }
-        write_maps(crop_from_frame + 6 * face, frame_from_crop + 6 * face, real, -imaginary, imaginary, real, px, py, qx, qy);
+        write_maps(crop_from_frame + 6 * face, frame_from_crop + 6 * face, real, -imaginary, imaginary, real, px, py,
+                   qx, qy);
         flags[face] = flag;
     }
 }
 
-extern "C" __global__ void box_matrix(const float* boxes, const int* count, int width, int height, float expand, int keep_aspect, float* crop_from_frame, float* frame_from_crop, int* flags, int k) {
+extern "C" __global__ void box_matrix(
+        const float* boxes, const int* count, int width, int height, float expand, int keep_aspect,
+        float* crop_from_frame, float* frame_from_crop, int* flags, int k) {
     for (int face = threadIdx.x; face < k; face += blockDim.x) {
         const float* box = boxes + 4 * face;
         const float w = (box[2] - box[0]) * expand, h = (box[3] - box[1]) * expand;
@@ -92,7 +98,8 @@ extern "C" __global__ void box_matrix(const float* boxes, const int* count, int 
 }
 
 // One block a crop row and face.
-extern "C" __global__ void crop(Frame f, const float* frame_from_crop, float* out, int width, int height, Norm norm, int black) {
+extern "C" __global__ void crop(
+        Frame f, const float* frame_from_crop, float* out, int width, int height, Norm norm, int black) {
     const float* m = frame_from_crop + 6 * (int)blockIdx.z;
     const int y = blockIdx.x;
     const long long plane = (long long)width * height;

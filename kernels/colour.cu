@@ -5,7 +5,8 @@ __device__ __forceinline__ void copy_row(const u8* __restrict__ from, u8* __rest
     for (int i = threadIdx.x; i < bytes; i += blockDim.x) to[i] = from[i];
 }
 
-__device__ __forceinline__ void interleave_row(const u8* __restrict__ u, const u8* __restrict__ v, u8* __restrict__ uv, int n) {
+__device__ __forceinline__ void interleave_row(
+        const u8* __restrict__ u, const u8* __restrict__ v, u8* __restrict__ uv, int n) {
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
         uv[2 * i] = u[i];
         uv[2 * i + 1] = v[i];
@@ -19,7 +20,8 @@ __device__ __forceinline__ void split_row(const u8* __restrict__ uv, u8* __restr
     }
 }
 
-__device__ __forceinline__ void copy_luma_pair(const u8* from, int from_pitch, u8* to, int to_pitch, int width, int height) {
+__device__ __forceinline__ void copy_luma_pair(
+        const u8* from, int from_pitch, u8* to, int to_pitch, int width, int height) {
     const int row = 2 * (int)blockIdx.x;
     for (int y = row; y < least(row + 2, height); ++y)
         copy_row(from + (long long)y * from_pitch, to + (long long)y * to_pitch, width);
@@ -28,7 +30,8 @@ __device__ __forceinline__ void copy_luma_pair(const u8* from, int from_pitch, u
 extern "C" __global__ void copy_planar(Planes from, Frame to) {
     copy_luma_pair(from.y, from.y_pitch, to.y, to.y_pitch, to.width, to.height);
     const long long row = blockIdx.x;
-    interleave_row(from.u + row * from.u_pitch, from.v + row * from.v_pitch, to.uv + row * to.uv_pitch, (to.width + 1) / 2);
+    interleave_row(from.u + row * from.u_pitch, from.v + row * from.v_pitch, to.uv + row * to.uv_pitch,
+                   (to.width + 1) / 2);
 }
 
 extern "C" __global__ void copy_nv12(Frame from, Frame to) {

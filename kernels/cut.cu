@@ -3,7 +3,9 @@
 
 #define CELLS 64
 
-extern "C" __global__ void __launch_bounds__(512) cut_score(const float* input, int width, int height, int new_w, int new_h, Norm norm, int threshold, u8* thumbnail, int* words) {
+extern "C" __global__ void __launch_bounds__(512) cut_score(
+        const float* input, int width, int height, int new_w, int new_h, Norm norm, int threshold, u8* thumbnail,
+        int* words) {
     __shared__ int total;
     if (threadIdx.x == 0) total = 0;
     __syncthreads();

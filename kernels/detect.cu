@@ -29,7 +29,8 @@ extern "C" __global__ void reset_candidates(int* counters) {
 
 __device__ __forceinline__ int bin(float score) { return (int)(clamp(score, 0.0f, 1.0f) * (BINS - 1)); }
 
-__device__ __forceinline__ void write_candidate(const Levels& l, int level, int row, int index, float to_frame, Candidate c, int slot) {
+__device__ __forceinline__ void write_candidate(
+        const Levels& l, int level, int row, int index, float to_frame, Candidate c, int slot) {
     const int cell = row / l.anchors, stride = l.stride[level];
     const float cx = (float)(cell % l.cells_x[level] * stride), cy = (float)(cell / l.cells_x[level] * stride);
     const float* b = l.boxes[level] + 4 * row;
@@ -57,7 +58,9 @@ __device__ __forceinline__ bool passes(const Levels& l, int level, int row, floa
     return is_finite(sum);
 }
 
-extern "C" __global__ void __launch_bounds__(1024) scrfd_decode(Levels l, float threshold, float to_frame, int first_index, float* score, int* index, float* box, float* points, int* counters, int room) {
+extern "C" __global__ void __launch_bounds__(1024) scrfd_decode(
+        Levels l, float threshold, float to_frame, int first_index, float* score, int* index, float* box,
+        float* points, int* counters, int room) {
     __shared__ int histogram[BINS], best, held, cut;
     const Candidate c = {score, box, points, index};
     for (int i = threadIdx.x; i < BINS; i += blockDim.x) histogram[i] = 0;
@@ -115,7 +118,10 @@ __device__ __forceinline__ bool before(float score_a, int index_a, float score_b
     return score_a > score_b || (score_a == score_b && index_a < index_b);
 }
 
-extern "C" __global__ void __launch_bounds__(512) nms(const float* score, const int* index, const float* box, const float* points, const int* counters, int candidates, float threshold, float* out_box, float* out_points, float* out_score, int* out_count, float* out_best, int room) {
+extern "C" __global__ void __launch_bounds__(512) nms(
+        const float* score, const int* index, const float* box, const float* points, const int* counters,
+        int candidates, float threshold, float* out_box, float* out_points, float* out_score, int* out_count,
+        float* out_best, int room) {
     __shared__ int order[CANDIDATES];
     __shared__ u8 dead[CANDIDATES];
     __shared__ int kept[64], found;

@@ -105,7 +105,8 @@ __device__ __forceinline__ Taps taps_at(float x, float y, int width, int height,
 // Bilinear luma and chroma at a luma coordinate, as RGB.
 __device__ __forceinline__ Rgb sample(const Frame& f, float x, float y) {
     const Taps l = taps_at(x, y, f.width, f.height, f.y_pitch, 1);
-    const Taps c = taps_at(x * 0.5f + f.colour.cx0, y * 0.5f - 0.25f, (f.width + 1) / 2, (f.height + 1) / 2, f.uv_pitch, 2);
+    const float cx = x * 0.5f + f.colour.cx0, cy = y * 0.5f - 0.25f;
+    const Taps c = taps_at(cx, cy, (f.width + 1) / 2, (f.height + 1) / 2, f.uv_pitch, 2);
     const u8 *p = f.y, *u = f.uv, *v = f.uv + 1;
     return rgb_of(f.colour, p[l.a] * l.wa + p[l.b] * l.wb + p[l.c] * l.wc + p[l.d] * l.wd,
                   u[c.a] * c.wa + u[c.b] * c.wb + u[c.c] * c.wc + u[c.d] * c.wd,

@@ -10,7 +10,7 @@ from kernels.launch_align import matrices
 from kernels.launch_types import LANES, Target, Tensor, pointer
 
 MASK_ROWS = 16  # rows of a block of erode_blur_mask
-SIZE_MAX_PX = 2048  # a row of a mask in shared memory
+SIZE_MAX_PX = 2048  # a row or column of a mask in shared memory
 BLUR_HALF_MAX = 512  # half of a Gaussian's window, what mask.cu keeps in shared memory
 MASKS_MAX = 4
 
@@ -41,6 +41,7 @@ def ellipse_mask_into(
     """
     where = "ellipse_mask_into"
     size = mask.shape[0]
+    _check_size(where, size)
     sigma = 12.0 * size / 128.0 if sigma_px is None else sigma_px
     half = round(15.0 * size / 128.0) if kernel_px is None else kernel_px // 2
     _check_blur(where, size, sigma, half)
@@ -105,8 +106,7 @@ def erode_blur_mask_into(
         ctypes.c_int(frame_size_px[0]),
         ctypes.c_int(frame_size_px[1]),
     )
-    if size > SIZE_MAX_PX:
-        raise ValueError(f"{where}: wanted masks up to {SIZE_MAX_PX} px, got {size}; paste at a smaller size")
+    _check_size(where, size)
     target.launch("erode_blur_mask", (math.ceil(size / MASK_ROWS), 1, k), (LANES, 1, 1), args)
 
 
@@ -132,6 +132,11 @@ def min_masks_into(target: Target, masks: Sequence[Tensor], out: Tensor) -> None
         ctypes.c_int(size * size),
     )
     target.launch("min_masks", (math.ceil(size * size / 4096), 1, k), (LANES, 1, 1), args)
+
+
+def _check_size(where: str, size: int) -> None:
+    if size > SIZE_MAX_PX:
+        raise ValueError(f"{where}: wanted masks up to {SIZE_MAX_PX} px, got {size}; paste at a smaller size")
 
 
 def _check_blur(where: str, size: int, sigma: float, half: int) -> None:

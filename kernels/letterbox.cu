@@ -63,7 +63,8 @@ __device__ __forceinline__ int taps(const Axis& a) {
 }
 
 // Source rows to one row of floats, `count` bytes from `from` on.
-__device__ __forceinline__ void squash(const u8* plane, int pitch, const Axis& a, int i, int from, int count, float* __restrict__ row) {
+__device__ __forceinline__ void squash(
+        const u8* plane, int pitch, const Axis& a, int i, int from, int count, float* __restrict__ row) {
     const Span s = span(a, i);
     const int n = taps(a);
     for (int t = 0; t < n; ++t) {
@@ -118,7 +119,9 @@ __device__ __forceinline__ void gather_whole(int count, const float* __restrict_
     }
 }
 
-extern "C" __global__ void letterbox(Frame f, float* __restrict__ out, int in_w, int in_h, int new_w, int new_h, int columns, int tile, Norm norm, Pad pad) {
+extern "C" __global__ void letterbox(
+        Frame f, float* __restrict__ out, int in_w, int in_h, int new_w, int new_h, int columns, int tile,
+        Norm norm, Pad pad) {
     // A tap past the last sample weighs nothing, but is read: the rows are longer by what may be read so.
     __shared__ float luma[LETTERBOX_COLUMNS + 8], pairs[LETTERBOX_COLUMNS + 16];
     __shared__ Columns columns_l, columns_c;
@@ -128,7 +131,8 @@ extern "C" __global__ void letterbox(Frame f, float* __restrict__ out, int in_w,
     const int half_w = (f.width + 1) / 2, half_h = (f.height + 1) / 2;
     const Axis lx = axis(f.width, f.width, new_w, 0.0f, 1.0f), ly = axis(f.height, f.height, new_h, 0.0f, 1.0f);
     // A sample on the even column has its px a quarter chroma px further left than one between two columns.
-    const Axis cx = axis(f.width, half_w, new_w, 0.25f + f.colour.cx0, 0.5f), cy = axis(f.height, half_h, new_h, 0.0f, 0.5f);
+    const Axis cx = axis(f.width, half_w, new_w, 0.25f + f.colour.cx0, 0.5f);
+    const Axis cy = axis(f.height, half_h, new_h, 0.0f, 0.5f);
     const int taps_l = taps(lx), taps_c = taps(cx);
     const int from_l = span(lx, x0).first, from_c = span(cx, x0).first;
     const int count_l = least(span(lx, end - 1).first + taps_l, f.width) - from_l;

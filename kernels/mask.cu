@@ -44,22 +44,25 @@ __device__ __forceinline__ float mirrored_share(const float* below, int half, in
            share(below, half, x, most(end - b, size), end - a);
 }
 
+// One block a column: each row's blur along the row at this column, then the blur along the column.
 extern "C" __global__ void ellipse_mask(float* mask, int size, int radius, float sigma, int half) {
-    __shared__ float below[2 * HALF_MAX + 2];
+    __shared__ float below[2 * HALF_MAX + 2], rows[SIZE_MAX_PX];
     window(below, sigma, half);
-    const int y = blockIdx.x, middle = size / 2;
-    for (int x = threadIdx.x; x < size; x += blockDim.x) {
+    const int x = blockIdx.x, middle = size / 2;
+    for (int y = threadIdx.x; y < size; y += blockDim.x) {
+        // OpenCV fills what the outline touches: half a px more than the radius.
+        const int rest = radius * radius + radius - (y - middle) * (y - middle);
+        const int reach = rest < 0 ? -1 : (int)sqrtf((float)rest);
+        const int a = most(middle - reach, 0), b = least(middle + reach, size - 1);
+        rows[y] = rest < 0 ? 0.0f : mirrored_share(below, half, size, x, a, b);
+    }
+    __syncthreads();
+    for (int y = threadIdx.x; y < size; y += blockDim.x) {
         float sum = 0.0f;
         for (int d = -half; d <= half; ++d) {
-            int row = y + d;
-            if (row < 0) row = -row;
+            int row = y + d < 0 ? -y - d : y + d;
             if (row >= size) row = 2 * (size - 1) - row;
-            // OpenCV fills what the outline touches: half a px more than the radius.
-            const int rest = radius * radius + radius - (row - middle) * (row - middle);
-            if (rest < 0) continue;
-            const int reach = (int)sqrtf((float)rest);
-            const int a = most(middle - reach, 0), b = least(middle + reach, size - 1);
-            sum += (below[d + half + 1] - below[d + half]) * mirrored_share(below, half, size, x, a, b);
+            sum += (below[d + half + 1] - below[d + half]) * rows[row];
         }
         mask[(long long)y * size + x] = leastf(sum, 1.0f);
     }
@@ -119,7 +122,8 @@ __device__ Profile profile(const float* m, int size, int frame_w, int frame_h) {
     return p;
 }
 
-extern "C" __global__ void erode_blur_mask(const float* frame_from_crop, float* masks, int size, int frame_w, int frame_h) {
+extern "C" __global__ void erode_blur_mask(
+        const float* frame_from_crop, float* masks, int size, int frame_w, int frame_h) {
     __shared__ float across[SIZE_MAX_PX];
     const Profile p = profile(frame_from_crop + 6 * (int)blockIdx.z, size, frame_w, frame_h);
     for (int x = threadIdx.x; x < size; x += blockDim.x) {
@@ -130,7 +134,8 @@ extern "C" __global__ void erode_blur_mask(const float* frame_from_crop, float* 
     const int y0 = blockIdx.x * MASK_ROWS;
     for (int y = y0; y < least(y0 + MASK_ROWS, size); ++y) {
         const float v = (float)y;
-        const float down = mostf(soft_step(v - p.low_v, p.sigma, p.reach) - soft_step(v - p.high_v, p.sigma, p.reach), 0.0f);
+        const float begun = soft_step(v - p.low_v, p.sigma, p.reach), ended = soft_step(v - p.high_v, p.sigma, p.reach);
+        const float down = mostf(begun - ended, 0.0f);
         float* row = masks + ((long long)blockIdx.z * size + y) * size;
         for (int x = threadIdx.x; x < size; x += blockDim.x) row[x] = across[x] * down;
     }

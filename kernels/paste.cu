@@ -1,7 +1,9 @@
 // Faces back into the working frame. Rectangles first, then one block a pair of luma rows and their chroma row.
 #include "device.cuh"
 
-extern "C" __global__ void paste_rectangles(const float* frame_from_crop, const int* count, int k, int width, int height, int frame_w, int frame_h, int* rectangles) {
+extern "C" __global__ void paste_rectangles(
+        const float* frame_from_crop, const int* count, int k, int width, int height, int frame_w, int frame_h,
+        int* rectangles) {
     for (int face = threadIdx.x; face < k; face += blockDim.x) {
         const float* m = frame_from_crop + 6 * face;
         int* out = rectangles + 4 * face;
@@ -68,7 +70,9 @@ __device__ __forceinline__ int first_column(int from) {
     return (from + lanes - 1 - lane) / lanes * lanes + lane;
 }
 
-__device__ __forceinline__ void paste_luma(const Face& f, const float* m, const Norm& norm, const Colour& c, float opacity, int y, int from, int to, u8* __restrict__ row) {
+__device__ __forceinline__ void paste_luma(
+        const Face& f, const float* m, const Norm& norm, const Colour& c, float opacity, int y, int from, int to,
+        u8* __restrict__ row) {
     const float m0 = m[0], m3 = m[3], mu = m[1] * (float)y + m[2], mv = m[4] * (float)y + m[5];
     for (int x = first_column(from); x < to; x += blockDim.x) {
         const float u = m0 * (float)x + mu, v = m3 * (float)x + mv;
@@ -78,7 +82,9 @@ __device__ __forceinline__ void paste_luma(const Face& f, const float* m, const 
     }
 }
 
-__device__ __forceinline__ void paste_chroma(const Face& f, const float* m, const Norm& norm, const Colour& c, float opacity, int cy, int from, int to, u8* __restrict__ row) {
+__device__ __forceinline__ void paste_chroma(
+        const Face& f, const float* m, const Norm& norm, const Colour& c, float opacity, int cy, int from, int to,
+        u8* __restrict__ row) {
     const float y = 2.0f * (float)cy + 0.5f;
     const float m0 = m[0], m3 = m[3], mu = m[1] * y + m[2], mv = m[4] * y + m[5];
     for (int cx = first_column(from); cx < to; cx += blockDim.x) {
@@ -92,7 +98,9 @@ __device__ __forceinline__ void paste_chroma(const Face& f, const float* m, cons
     }
 }
 
-extern "C" __global__ void paste(Frame frame, const float* faces, const float* masks, int mask_stride, const float* crop_from_frame, const int* rectangles, int k, int width, int height, Norm norm, float opacity) {
+extern "C" __global__ void paste(
+        Frame frame, const float* faces, const float* masks, int mask_stride, const float* crop_from_frame,
+        const int* rectangles, int k, int width, int height, Norm norm, float opacity) {
     const int cy = blockIdx.x, top = 2 * cy;
     const long long plane = (long long)width * height;
     for (int face = 0; face < k; ++face) {
@@ -108,6 +116,7 @@ extern "C" __global__ void paste(Frame frame, const float* faces, const float* m
         f.height = height;
         for (int y = top; y < least(top + 2, frame.height); ++y)
             paste_luma(f, m, norm, frame.colour, opacity, y, r[0], r[2], frame.y + (long long)y * frame.y_pitch);
-        paste_chroma(f, m, norm, frame.colour, opacity, cy, r[0] / 2, (r[2] + 1) / 2, frame.uv + (long long)cy * frame.uv_pitch);
+        u8* row = frame.uv + (long long)cy * frame.uv_pitch;
+        paste_chroma(f, m, norm, frame.colour, opacity, cy, r[0] / 2, (r[2] + 1) / 2, row);
     }
 }

@@ -68,7 +68,9 @@ __device__ __forceinline__ void take(const Tracks& t, int slot, const float* box
 }
 
 // Which detection each track takes, best score first; -1 for none. Then what ends, and where the rest begins.
-__device__ void match(const Tracks& t, const Rules& rules, const float* affinities, int detections, int* taken, int* begun, int* lost) {
+__device__ void match(
+        const Tracks& t, const Rules& rules, const float* affinities, int detections, int* taken, int* begun,
+        int* lost) {
     for (int d = 0; d < detections; ++d) {
         int best = -1;
         float most_alike = 0.0f;
@@ -107,7 +109,10 @@ __device__ void write_face(const Faces& f, const Tracks& t, int row, int slot) {
     f.sources[row] = some ? t.sources[slot] : 0;
 }
 
-extern "C" __global__ void track(const int* counters, const float* det_boxes, const float* det_points, const float* det_scores, const int* det_count, const float* best_score, const int* cut_words, const int* source_of_slot, Tracks t, Faces f, Rules rules) {
+extern "C" __global__ void track(
+        const int* counters, const float* det_boxes, const float* det_points, const float* det_scores,
+        const int* det_count, const float* best_score, const int* cut_words, const int* source_of_slot, Tracks t,
+        Faces f, Rules rules) {
     __shared__ float affinities[TRACKS * TRACKS], rank_by[TRACKS];
     __shared__ int taken[TRACKS], begun[TRACKS], row_of[TRACKS], slot_of[TRACKS];
     __shared__ int lost, births, alive, wanted;
@@ -188,7 +193,9 @@ extern "C" __global__ void track(const int* counters, const float* det_boxes, co
 }
 
 // One block a face row.
-extern "C" __global__ void refine_points(const float* points_crop, const float* frame_from_crop, Tracks t, Faces f, Five five, int n, float scale, float offset, float* points_frame) {
+extern "C" __global__ void refine_points(
+        const float* points_crop, const float* frame_from_crop, Tracks t, Faces f, Five five, int n, float scale,
+        float offset, float* points_frame) {
     const int row = blockIdx.x;
     if (row >= *f.count) return;
     const float* m = frame_from_crop + 6 * row;

@@ -160,6 +160,22 @@ def test_more_faces_than_rows_keeps_the_largest_and_says_so(device: Device) -> N
     assert scene.read("status")[launch.STATUS_ERRORS] == launch.ERROR_FACES_FULL
 
 
+def test_equally_large_faces_stay_by_slot(device: Device) -> None:
+    scene = Scene(device, 8, 2)
+    assert scene.step(rows(np.array([[100.0, 0], [400, 0], [700, 0]]), np.array([90, 90, 90]), np.full(3, 0.9))) == [
+        1,
+        2,
+    ]
+
+
+def test_a_face_of_quite_another_size_in_the_same_place_is_another_face(device: Device) -> None:
+    scene = Scene(device, 8, 4, max_misses=0)
+    middle = np.array([[300.0, 300.0]])
+    assert scene.step(rows(middle, np.array([40]), np.array([0.9]))) == [1]
+    assert scene.step(rows(middle, np.array([75]), np.array([0.9]))) == [1]  # IoU 0.28, less than twice the side
+    assert scene.step(rows(middle, np.array([200]), np.array([0.9]))) == [2]
+
+
 def test_selected_tracks_only(device: Device) -> None:
     scene = Scene(device, 8, 4, "selected")
     pair = rows(np.array([[100.0, 0], [400, 0]]), np.array([90, 90]), np.array([0.9, 0.8]))
