@@ -186,6 +186,7 @@ def test_selected_tracks_only(device: Device) -> None:
     assert scene.twin.slots[1] is not None
     scene.twin.slots[1].selected = True
     assert scene.step(pair) == [2]
+    assert scene.step(pair, cut=True) == []  # other faces in the same slots: not the ones that were selected
 
 
 def test_a_track_without_a_source_is_followed_but_not_shown(device: Device) -> None:
