@@ -1,0 +1,123 @@
+"""Twins of the networks that put an identity on a face. Random weights: for cost and tests only."""
+
+from __future__ import annotations
+
+import math
+
+from models.twins import layers as nn
+from models.twins.builder import Graph, Tensor
+
+__all__ = ["hyperswap", "inswapper"]
+
+_BLOCKS = 6
+_STYLE_CHANNELS = 1024
+
+
+def inswapper(g: Graph, *, activation_scale: float = 1.0) -> None:
+    """inswapper_128: encoder, six style blocks at 32 x 32 with instance norm written out, decoder (swap.md 3.2).
+
+    `target` [n, 3, 128, 128] RGB 0..1, `source` [n, 512] unit length; published with n = 1. The identity map
+    `buff2fs`, 512 x 512, is the last initializer, and no node uses it.
+    `activation_scale` multiplies what enters each instance norm: the FP32 output stays (the norm divides it out),
+    but squares pass FP16's 65504 from about 100 on, and sink under its least number below about 0.001.
+    """
+    target = g.input("target", (g.batch, 3, 128, 128))
+    latent = g.input("source", (g.batch, 512))
+    x = nn.leaky(g, nn.conv(g, nn.pad_reflect(g, target, 3), 128, 7, pad=0), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, 256), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, 512, stride=2), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, _STYLE_CHANNELS, stride=2), 0.2)
+    for _ in range(_BLOCKS):
+        inner = nn.relu(g, _styled(g, x, latent, activation_scale))
+        x = nn.add(g, x, _styled(g, inner, latent, activation_scale))
+    # six residuals of unit size have been added: the next gain brings the sum back
+    x = nn.resize(g, x, 2, "linear")
+    x = nn.leaky(g, nn.conv(g, x, 512, gain=1.0 / math.sqrt(_BLOCKS / 2)), 0.2)
+    x = nn.leaky(g, nn.conv(g, nn.resize(g, x, 2, "linear"), 256), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, 128), 0.2)
+    x = nn.unary(g, "Tanh", nn.conv(g, nn.pad_reflect(g, x, 3), 3, 7, pad=0, gain=0.7))
+    g.output("output", nn.binary(g, "Div", nn.shifted(g, x, 1.0), g.constant([2.0])))
+    g.weight((512, 512), 1.0 / math.sqrt(512), name="buff2fs", counted=False)
+
+
+def _styled(g: Graph, x: Tensor, latent: Tensor, scale: float) -> Tensor:
+    """Reflect pad, convolution, instance norm, gamma and beta from the latent."""
+    x = nn.conv(g, nn.pad_reflect(g, x, 1), _STYLE_CHANNELS, pad=0, gain=scale)
+    x = nn.instance_norm_written_out(g, x, 1e-8)
+    style = nn.as_map(g, nn.linear(g, latent, 2 * _STYLE_CHANNELS, std=0.3, bias_mean=0.5))
+    gamma, beta = nn.split(g, style, (_STYLE_CHANNELS, _STYLE_CHANNELS))
+    return nn.add(g, nn.mul(g, x, gamma), beta)
+
+
+def hyperswap(g: Graph) -> None:
+    """HyperSwap 256: U-Net of attributes, eight stages of gated modulation, mask network (swap.md 3.6).
+
+    `source` [n, 512] unit length, `target` [n, 3, 256, 256] RGB -1..1; `output` -1..1, `mask` [n, 1, 256, 256].
+    The bottleneck of the mask network is taken as one residual block of two 3 x 3 convolutions, the erosion of the
+    mask as one max pool of 5 x 5 (0.01 of 256, both sides).
+    """
+    latent = g.input("source", (g.batch, 512))
+    target = g.input("target", (g.batch, 3, 256, 256))
+    maps = _attributes(g, target)
+    x = nn.conv(g, nn.as_map(g, latent), 4096, gain=math.sqrt(512.0))
+    x = nn.pixel_shuffle(g, x, 2)
+    for stage, after in enumerate((1024, 1024, 1024, 512, 256, 128, 64, 3)):
+        width = x.channels
+        y = nn.conv(g, nn.relu(g, _modulated(g, x, maps[stage], latent)), width, bias=False)
+        y = nn.conv(g, nn.relu(g, _modulated(g, y, maps[stage], latent)), after, bias=False)
+        if after != width:
+            x = nn.conv(g, nn.relu(g, _modulated(g, x, maps[stage], latent)), after, bias=False)
+        x = nn.add(g, x, y)
+        if stage < 7:
+            x = nn.resize(g, x, 2, "linear")
+    face = nn.unary(g, "Tanh", x)
+    mask = _mask(g, target, maps[7])
+    rest = nn.binary(g, "Sub", g.constant([1.0]), mask)
+    out = nn.add(g, nn.mul(g, face, mask), nn.mul(g, target, rest))
+    eroded = nn.binary(g, "Sub", g.constant([1.0]), nn.pool(g, rest, "MaxPool", 5, 1, 2))
+    g.output("output", out)
+    g.output("mask", eroded)
+
+
+def _attributes(g: Graph, target: Tensor) -> list[Tensor]:
+    """Eight maps from 2 x 2 to 256 x 256: the deepest features, five decoder steps with skips, the last one twice."""
+    x, levels = target, []
+    for width in (32, 64, 128, 256, 512, 1024, 1024):
+        x = nn.leaky(g, nn.conv(g, x, width, 4, 2, pad=1), 0.1)
+        levels.append(x)
+    maps = [x]
+    for width, skip in zip((1024, 512, 256, 128, 64, 32), reversed(levels[:-1]), strict=True):
+        x = nn.leaky(g, nn.conv_transposed(g, x, width, 4, 2, pad=1), 0.1)
+        x = nn.concat(g, x, skip)
+        maps.append(x)
+    return [*maps, nn.resize(g, x, 2, "linear")]
+
+
+def _modulated(g: Graph, x: Tensor, attribute: Tensor, latent: Tensor) -> Tensor:
+    """Instance norm, then identity and attribute mixed by a gate that the normalised tensor opens."""
+    unit = nn.instance_norm(g, x)
+    width = x.channels
+    by_identity = nn.add(
+        g,
+        nn.mul(g, unit, nn.as_map(g, nn.linear(g, latent, width, std=0.3, bias_mean=1.0))),
+        nn.as_map(g, nn.linear(g, latent, width, std=0.3)),
+    )
+    by_attribute = nn.add(
+        g,
+        nn.mul(g, unit, nn.conv(g, attribute, width, 1, gain=0.5, bias_mean=1.0)),
+        nn.conv(g, attribute, width, 1, gain=0.5),
+    )
+    gate = nn.sigmoid(g, nn.conv(g, unit, 1, 1, gain=1.0))
+    rest = nn.binary(g, "Sub", g.constant([1.0]), gate)
+    return nn.add(g, nn.mul(g, rest, by_attribute), nn.mul(g, gate, by_identity))
+
+
+def _mask(g: Graph, target: Tensor, feature: Tensor) -> Tensor:
+    """Where the face lies, 0..1 at full size, from the target and the finest attribute map."""
+    x = nn.concat(g, target, feature)
+    for width in (16, 32, 64):
+        x = nn.pool(g, nn.relu(g, nn.conv(g, x, width)), "MaxPool", 2, 2)
+    x = nn.relu(g, nn.add(g, x, nn.conv(g, nn.relu(g, nn.conv(g, x, 64)), 64, gain=0.5)))
+    for width in (32, 16, 16):
+        x = nn.relu(g, nn.conv_transposed(g, x, width, 2, 2))
+    return nn.sigmoid(g, nn.conv(g, x, 1, 1, gain=1.0))
