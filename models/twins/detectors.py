@@ -89,7 +89,7 @@ def scrfd_500m(g: Graph, *, size_px: int = 0, candidates: int = 200, batched: bo
 
 
 def _image(g: Graph, size_px: int) -> Tensor:
-    if size_px % 32:
+    if size_px % 32 or size_px < 0:
         raise TwinError(f"{g.name}: wanted size_px as a multiple of 32 or 0, got {size_px}; correct it")
     sides: tuple[Axis, Axis] = (size_px, size_px) if size_px else ("h", "w")
     return g.input("input.1", (g.batch, 3, *sides))

@@ -113,6 +113,7 @@ def linear(
     bias: bool = True,
     gain: float = 1.0,
     bias_mean: float = 0.0,
+    bias_std: float = _BIAS_STD,
     std: float | None = None,
 ) -> Tensor:
     """Dense layer over the last axis; Gemm for two axes, MatMul and Add for more. `std` overrides the gain."""
@@ -121,10 +122,10 @@ def linear(
     g.macs += math.prod(out) * x.shape[-1]
     if len(x.shape) == 2:
         weight = g.weight((features, x.shape[-1]), spread)
-        operands = (x, weight, g.weight((features,), _BIAS_STD, bias_mean)) if bias else (x, weight)
+        operands = (x, weight, g.weight((features,), bias_std, bias_mean)) if bias else (x, weight)
         return g.op("Gemm", *operands, shape=out, transB=1)
     product = g.op("MatMul", x, g.weight((x.shape[-1], features), spread), shape=out)
-    return add(g, product, g.weight((features,), _BIAS_STD, bias_mean)) if bias else product
+    return add(g, product, g.weight((features,), bias_std, bias_mean)) if bias else product
 
 
 def matmul(g: Graph, a: Tensor, b: Tensor) -> Tensor:

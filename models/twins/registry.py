@@ -1,7 +1,7 @@
 """The table of twins: who builds each, what it must cost, which options it takes; and the file it becomes.
 
-Random weights: for cost and tests only. Expected numbers are those of the facts on the published networks that are
-named beside each; a test holds every twin within 3 % of both.
+Random weights: for cost and tests only. Beside each twin stand the numbers of the published network and the section
+of the project's fact sheets (swap.md, lipsync.md) that they come from; a test holds every twin within 3 % of both.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,6 +63,7 @@ class Twin:
 
 
 _SIZE = {"size_px": 0, "candidates": 200}
+_POSITIVE = ("activation_scale", "candidates")
 _ULTRALIGHT = "lipsync.md 3.4"
 _TABLE = (
     Twin(
@@ -268,10 +270,12 @@ def write_twin(name: str, folder: Path | None = None, *, seed: int = 0, **option
 
     The file's name holds a digest of name, seed, options and the source of this package, so that another builder
     never serves an older file. It appears under that name only when complete. `folder` defaults to cache_folder().
-    Raises TwinError for an unknown name or an option that does not fit.
+    Raises TwinError for an unknown name, an option that does not fit, or a folder that cannot be written.
     """
     twin = _twin(name)
     chosen = _chosen(twin, options)
+    if seed < 0:
+        raise TwinError(f"twin {name}: wanted a seed from 0 on, got {seed}; correct it")
     facts = {
         "twin": name,
         "seed": str(seed),
@@ -279,21 +283,28 @@ def write_twin(name: str, folder: Path | None = None, *, seed: int = 0, **option
         "builder": builder_digest(),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    place = folder if folder is not None else cache_folder()
-    path = place / f"{name}-{digest[:12]}.onnx"
+    path = (folder if folder is not None else cache_folder()) / f"{name}-{digest[:12]}.onnx"
     if path.exists():
         return path
     graph = graph_of(name, chosen, seed=seed)
     notes = {**facts, "of": twin.of, "parameters": str(graph.parameters), "macs": str(graph.macs)}
-    place.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=place, prefix=f".{name}-", suffix=".part")
+    try:
+        _save_whole(graph, path, notes)
+    except OSError as error:
+        raise TwinError(f"{path}: wanted to write a twin there, got {error}; free space or give a folder") from error
+    return path
+
+
+def _save_whole(graph: Graph, path: Path, notes: Mapping[str, str]) -> None:
+    """The file under its final name when complete, or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".part")
     os.close(handle)
     try:
         graph.save(Path(temporary), notes)
         Path(temporary).replace(path)
     finally:
         Path(temporary).unlink(missing_ok=True)
-    return path
 
 
 @cache
@@ -338,10 +349,10 @@ def _typed(twin: Twin, key: str, value: Option, default: Option) -> Option:
         if str(value).lower() in known:
             return known[str(value).lower()]
     else:
-        try:
-            return type(default)(value)
-        except ValueError:
-            pass
+        with suppress(ValueError):
+            found = type(default)(str(value))
+            if key not in _POSITIVE or 0 < float(found) < float("inf"):
+                return found
     raise TwinError(
         f"twin {twin.name}: wanted {key} as {type(default).__name__} like {default}, got {value!r}; correct it"
     )

@@ -107,7 +107,8 @@ class _Painter:
         g, c = self.g, x.channels
         # the colour layers of eight levels add up: each gives a share
         share, scale = (1.0, self.scale) if demodulate else (0.3, 1.0)
-        style = nn.linear(g, latent, c, std=0.3 * scale / math.sqrt(_LATENT), bias_mean=scale)
+        spread = 0.3 * scale / math.sqrt(_LATENT)
+        style = nn.linear(g, latent, c, std=spread, bias_mean=scale, bias_std=0.05 * scale)
         style = nn.reshape(g, style, (1, 1, c, 1, 1))
         weight = g.weight((1, width, c, kernel, kernel), share / math.sqrt(c * kernel * kernel))
         weight = nn.mul(g, weight, style)
