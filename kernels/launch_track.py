@@ -131,8 +131,9 @@ def track_into(
     begins a track in the lowest free slot, with the source ``source_of_slot`` int32 [T] names for that slot. A
     track without a detection moves on by its damped velocity and ends after more than ``max_misses`` frames.
     A cut ends all tracks first. ``detected=False`` is for frames without detection: every track moves on at its
-    velocity and none ends, but the frame counts: keep ``max_misses`` above the detection's interval. Tracks with source -1 are kept, and left out of Faces. When more are chosen than K, the K
-    largest boxes stay. ``candidates`` gives the overflow bit only.
+    velocity and none ends, but the frame counts: keep ``max_misses`` above the detection's interval. Tracks with
+    source -1 are kept, and left out of Faces. When more are chosen than K, the K largest boxes stay.
+    ``candidates`` gives the overflow bit only.
     """
     where = "track_into"
     room = detections.scores.shape[0]
