@@ -144,10 +144,9 @@ def _jpeg_has_end(jpeg: bytes) -> bool:
 def _rgb(frame: av.VideoFrame) -> U8Plane:
     components = frame.format.components
     has_alpha = frame.format.has_palette or len(components) in (2, 4)
-    options: dict[str, Any] = {"src_color_range": "JPEG"} if len(components) <= 2 else {}
     if not has_alpha:
-        return cast(U8Plane, reformat(frame, "rgb24", **options).to_ndarray())
-    rgba = cast(U8Plane, reformat(frame, "rgba", **options).to_ndarray()).astype(np.uint16)
+        return cast(U8Plane, reformat(frame, "rgb24").to_ndarray())
+    rgba = cast(U8Plane, reformat(frame, "rgba").to_ndarray()).astype(np.uint16)
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
