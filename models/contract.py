@@ -8,16 +8,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from models.onnx_file import Initializer, OnnxFile
+from models.facts import (
+    AttributeFacts,
+    AudioFacts,
+    AutoencoderFacts,
+    DetectorFacts,
+    EmapFacts,
+    LandmarkFacts,
+    LipsyncFacts,
+    MaskFacts,
+    RestorerFacts,
+    SwapperFacts,
+)
+from models.onnx_file import Initializer, OnnxFile, Tensor
 from models.spec import Spec
 from models.tables import TableError, from_table, read_toml
 
 __all__ = [
+    "ROLES",
     "Contract",
     "DetectorFacts",
     "EmapFacts",
+    "Match",
+    "Role",
     "Template",
     "bind",
     "contract_names",
@@ -27,14 +42,41 @@ __all__ = [
 ]
 
 FOLDER = Path(__file__).parent
-Role = Literal["detector", "refiner", "embedder", "swapper"]
+Role = Literal[
+    "detector",
+    "refiner",
+    "landmarks",
+    "attributes",
+    "embedder",
+    "identity_map",
+    "swapper",
+    "restorer",
+    "mask",
+    "audio_encoder",
+    "lipsync",
+    "autoencoder",
+]
+ROLES: tuple[Role, ...] = get_args(Role)
+# the table that a role needs, by the name of its field
+_TABLES = {
+    "detector": "detector",
+    "landmarks": "landmarks",
+    "attributes": "attributes",
+    "swapper": "swapper",
+    "restorer": "restorer",
+    "mask": "mask",
+    "audio_encoder": "audio",
+    "lipsync": "lipsync",
+    "autoencoder": "autoencoder",
+}
 
 
 @dataclass(frozen=True)
 class Template:
     """Where five points (left eye, right eye, nose, left and right mouth corner; image order) stand in a crop.
 
-    `points_px` are pixels of a crop of `size_px` x `size_px`.
+    `points_px` are pixels of a crop of `size_px` x `size_px`. A template that was published as fractions of the
+    side keeps its exact numbers: its `size_px` is 1. Either scales to a crop of S px by S / `size_px`.
     """
 
     size_px: int
@@ -47,28 +89,6 @@ class Template:
 
 
 @dataclass(frozen=True)
-class DetectorFacts:
-    """How a detector's rows become faces (SCRFD: anchor-free distances from cell corners, in stride units)."""
-
-    kind: Literal["scrfd"]
-    strides: tuple[int, ...]
-    anchors: int
-    score_threshold: float
-    iou_threshold: float
-    pad_value: float
-    input_sizes_px: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class EmapFacts:
-    """How an identity becomes a swapper's latent: unit embedding x emap, made unit length again or not."""
-
-    names: tuple[str, ...]
-    size: int
-    normalise_latent: bool
-
-
-@dataclass(frozen=True)
 class Drift:
     """What a reduced precision may cost: PSNR of the outputs against FP32 over the contract's value range."""
 
@@ -78,7 +98,15 @@ class Drift:
 
 @dataclass(frozen=True)
 class Contract:
-    """One model's contract. `inputs` and `outputs` map our names to Specs; Spec.names are the file's names."""
+    """One model's contract. `inputs` and `outputs` map our names to Specs; Spec.names are the file's names.
+
+    `file` is the published file's name, `also_named` other names of it (`*` stands for any letters); where no
+    ONNX is published, `checkpoint` is the published file and `file` the name that an export of it takes.
+    `uncertain`: facts that nobody checked on the real file, in words. `weights`: the type that most of them have,
+    any where both are in use or nobody said. `packaged`: path in this package. `template`: how the picture is
+    aligned; `embedder`: contracts whose identity it takes. `constants`: inputs that every run holds at one value.
+    The other tables: what the role needs, see models/facts.py.
+    """
 
     name: str
     role: Role
@@ -86,25 +114,65 @@ class Contract:
     origin: str
     inputs: dict[str, Spec]
     outputs: dict[str, Spec]
+    also_named: tuple[str, ...] = ()
+    checkpoint: str = ""
     used_by: tuple[str, ...] = ()
     licence: str = ""
     uncertain: tuple[str, ...] = ()
-    weights: Literal["float32", "float16"] = "float32"
+    weights: Literal["float32", "float16", "any"] = "float32"
     packaged: str = ""
     drawn_faces_only: bool = False
     template: str = ""
     embedder: tuple[str, ...] = ()
+    constants: dict[str, float] = field(default_factory=dict)
     detector: DetectorFacts | None = None
+    landmarks: LandmarkFacts | None = None
+    attributes: AttributeFacts | None = None
     emap: EmapFacts | None = None
+    swapper: SwapperFacts | None = None
+    restorer: RestorerFacts | None = None
+    mask: MaskFacts | None = None
+    audio: AudioFacts | None = None
+    lipsync: LipsyncFacts | None = None
+    autoencoder: AutoencoderFacts | None = None
     drift: Drift = field(default_factory=Drift)
 
     def __post_init__(self) -> None:
-        if self.role == "detector" and self.detector is None:
-            raise ValueError("detector: wanted a table for a detector, got none; add it")
-        if self.role in ("refiner", "embedder", "swapper") and not self.template:
-            raise ValueError(f"template: wanted a name for a {self.role}, got none; name one of templates.toml")
-        if self.role == "swapper" and not self.embedder:
+        table = _TABLES.get(self.role)
+        if table and getattr(self, table) is None:
+            raise ValueError(f"{table}: wanted a table for the role {self.role}, got none; add it")
+        if self.role in ("refiner", "embedder", "swapper", "restorer") and not self.template:
+            raise ValueError(f"template: wanted a name for the role {self.role}, got none; name one of templates.toml")
+        takes_identity = self.swapper is not None and self.swapper.source == "embedding"
+        if (takes_identity or self.role == "identity_map") and not self.embedder:
             raise ValueError("embedder: wanted the contracts whose identity it takes, got none; name them")
+        for side, specs in (("inputs", self.inputs), ("outputs", self.outputs)):
+            for name, spec in specs.items():
+                if spec.colour and not (spec.mean and spec.std and spec.layout):
+                    raise ValueError(
+                        f"{side}.{name}: wanted mean, std and layout of a picture, got a colour alone; add them"
+                    )
+                if len(specs) > 1 and not (spec.names or spec.by_shape):
+                    raise ValueError(f"{side}.{name}: wanted names or by_shape, got neither; add one")
+        if both := set(self.inputs) & set(self.outputs):
+            raise ValueError(f"outputs: wanted other names than the inputs', got {', '.join(both)}; rename one")
+        for name in self.constants:
+            if name not in self.inputs:
+                raise ValueError(f"constants: wanted one of {', '.join(self.inputs)}, got {name}; correct the name")
+
+
+@dataclass(frozen=True)
+class Match:
+    """An ONNX file against a contract. `tensors`: our name -> the file's; no `misfits` means that it fits.
+
+    `alike` counts the tensors that have one of the contract's names, and the emap, once more where it has its
+    name: of several contracts that fit, or that all misfit, the one with more is nearer.
+    """
+
+    contract: Contract
+    tensors: dict[str, str]
+    misfits: tuple[str, ...]
+    alike: int
 
 
 def contract_names() -> tuple[str, ...]:
@@ -131,46 +199,87 @@ def load_template(name: str) -> Template:
     """The landmark template of this name, from `templates.toml`."""
     tables = read_toml(FOLDER / "templates.toml")
     if name not in tables:
-        raise TableError(
-            f"template {name}: wanted one of {', '.join(sorted(tables))}, got {name!r}; correct the name"
-        )
+        raise TableError(f"template {name}: wanted one of {', '.join(sorted(tables))}, got {name!r}; correct the name")
     return from_table(Template, tables[name], f"models/templates.toml: {name}")
 
 
-def bind(contract: Contract, onnx: OnnxFile) -> tuple[dict[str, str], list[str]]:
-    """(our tensor name -> the file's name, faults) of an ONNX file under a contract; no faults means that it fits.
+def bind(contract: Contract, onnx: OnnxFile) -> Match:
+    """An ONNX file's tensors under a contract, and every way in which it does not fit.
 
-    A tensor is found by one of its Spec's names; a contract with a single input (or output) also takes a file's
-    only one, whatever its name. Positions are never used.
+    A tensor is found by one of its Spec's names; by its shape where the Spec says so and one alone fits; and a
+    contract with a single input (or output) takes a file's only one, whatever its name. Positions are never used.
     """
-    bound: dict[str, str] = {}
-    faults: list[str] = []
-    for side, specs, tensors in (
+    tensors: dict[str, str] = {}
+    misfits: list[str] = []
+    for side, specs, found in (
         ("input", contract.inputs, onnx.inputs),
         ("output", contract.outputs, onnx.outputs),
     ):
-        for name, spec in specs.items():
-            found = next((candidate for candidate in spec.names if candidate in tensors), None)
-            if found is None and len(specs) == len(tensors) == 1:
-                found = next(iter(tensors))
-            if found is None:
-                faults.append(f"{side} {name}: wanted a tensor named {' or '.join(spec.names)}, got {_list(tensors)}")
-                continue
-            bound[name] = found
-            misfit = spec.misfit(*tensors[found])
-            # an output whose shape the exporter left out is checked when the file is run
-            if misfit and not (side == "output" and not tensors[found][1]):
-                faults.append(f"{side} {found}: {misfit}")
-        extra = len(tensors) - len(specs)
-        if side == "input" and extra > 0:
-            faults.append(f"inputs: wanted {len(specs)}, got {_list(tensors)}")
-    if contract.emap is not None and find_emap(contract.emap, onnx) is None:
-        size = contract.emap.size
-        faults.append(f"emap: wanted an initializer of {size} x {size} that no node uses, got none")
+        bound, faults = _bind_side(side, specs, found)
+        tensors.update(bound)
+        misfits += faults
+    misfits += _axes_that_differ(contract, onnx, tensors)
+    specs = {**contract.outputs, **contract.inputs}
+    alike = sum(found in specs[name].names for name, found in tensors.items())
+    if contract.emap is not None:
+        emap = find_emap(contract.emap, onnx)
+        if emap is None:
+            size = contract.emap.size
+            misfits.append(f"emap: wanted an initializer of {size} x {size} that no node uses, got none")
+        else:
+            alike += 1 + (emap.name in contract.emap.names)
     weights = _weight_type(onnx)
-    if weights and weights != contract.weights:
-        faults.append(f"weights: wanted {contract.weights}, got mostly {weights}")
+    if weights and contract.weights not in ("any", weights):
+        misfits.append(f"weights: wanted {contract.weights}, got mostly {weights}")
+    return Match(contract, tensors, tuple(misfits), alike)
+
+
+def _bind_side(side: str, specs: dict[str, Spec], tensors: dict[str, Tensor]) -> tuple[dict[str, str], list[str]]:
+    bound: dict[str, str] = {}
+    faults: list[str] = []
+    for name, spec in specs.items():
+        found = next((candidate for candidate in spec.names if candidate in tensors), None)
+        if found is None and len(specs) == len(tensors) == 1:
+            found = next(iter(tensors))
+        if found is not None:
+            bound[name] = found
+    for name, spec in specs.items():
+        if name in bound:
+            misfit = spec.misfit(*tensors[bound[name]])
+            # an output whose shape the exporter left out is checked when the file is run
+            if misfit and not (side == "output" and not tensors[bound[name]][1]):
+                faults.append(f"{side} {bound[name]}: {misfit}")
+            continue
+        free = [tensor for tensor in tensors if tensor not in bound.values()]
+        fits = [tensor for tensor in free if spec.by_shape and not spec.misfit(*tensors[tensor])]
+        if len(fits) == 1:
+            bound[name] = fits[0]
+            continue
+        wanted = f"a tensor named {' or '.join(spec.names)}" if spec.names else f"no other {side}"
+        faults.append(
+            f"{side} {name}: wanted {wanted}{f', or one alone of {spec}' * spec.by_shape}, got {_list(tensors)}"
+        )
+    if side == "input" and len(tensors) > len(specs):
+        faults.append(f"inputs: wanted {len(specs)}, got {_list(tensors)}")
     return bound, faults
+
+
+def _axes_that_differ(contract: Contract, onnx: OnnxFile, tensors: dict[str, str]) -> list[str]:
+    """Named axes to which a file gives several sizes."""
+    sizes: dict[str, set[int]] = {}
+    for specs, found in ((contract.inputs, onnx.inputs), (contract.outputs, onnx.outputs)):
+        for name, spec in specs.items():
+            shape = found[tensors[name]][1] if name in tensors else ()
+            if len(shape) != len(spec.shape):
+                continue
+            for axis, size in zip(spec.shape, shape, strict=True):
+                if isinstance(axis, str) and isinstance(size, int):
+                    sizes.setdefault(axis, set()).add(size)
+    return [
+        f"axis {axis}: wanted one size, got {' and '.join(map(str, sorted(several)))}"
+        for axis, several in sizes.items()
+        if len(several) > 1
+    ]
 
 
 def find_emap(facts: EmapFacts, onnx: OnnxFile) -> Initializer | None:
@@ -195,5 +304,5 @@ def _weight_type(onnx: OnnxFile) -> str:
     return max(counts, key=lambda dtype: counts[dtype]) if any(counts.values()) else ""
 
 
-def _list(tensors: dict[str, tuple[str, tuple[int | str | None, ...]]]) -> str:
+def _list(tensors: dict[str, Tensor]) -> str:
     return ", ".join(tensors) or "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -18,7 +18,9 @@ class Spec:
 
     `shape` mixes sizes and named axes ("n" faces, "h" rows, ...); `multiple_of` binds the named axes h and w.
     `mean` and `std` map a pixel v of 0..255 to the network's input as (v - mean) / std, one value for all
-    channels or three in channel order; `values` says the same in words for an output.
+    channels or three in channel order, also where several pictures are stacked in the channels; `values` says
+    in words what the numbers mean. `names` are those that a file may give the tensor; with `by_shape` it is also
+    the file's only one of this dtype and shape, since its publisher's name is not known.
     """
 
     dtype: Literal["float32", "float16", "uint8", "int8", "int32", "int64", "float64"]
@@ -30,6 +32,7 @@ class Spec:
     std: tuple[float, ...] = ()
     multiple_of: int = 1
     values: str = ""
+    by_shape: bool = False
 
     def __post_init__(self) -> None:
         for label, numbers in (("mean", self.mean), ("std", self.std)):
@@ -68,17 +71,7 @@ class Spec:
     def at(self, **axes: int) -> Spec:
         """The same Spec with some named axes given a size."""
         shape = tuple(axes.get(axis, axis) if isinstance(axis, str) else axis for axis in self.shape)
-        return Spec(
-            self.dtype,
-            shape,
-            self.names,
-            self.layout,
-            self.colour,
-            self.mean,
-            self.std,
-            self.multiple_of,
-            self.values,
-        )
+        return replace(self, shape=shape)
 
     def misfit(self, dtype: str, shape: tuple[Axis | None, ...]) -> str:
         """Why an array or a file's tensor of this dtype and shape does not fit; empty when it fits.

@@ -1,50 +1,137 @@
-"""Every contract and template reads, and says what the published files are known to say."""
+"""Every contract reads and holds together; what can't be one is refused in a sentence."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.contract import Template, contract_names, load_contract, load_template
+from models.contract import ROLES, Contract, Template, contract_names, load_contract, load_template
 from models.spec import Spec
 from models.tables import TableError, from_table
 
+ALL = [load_contract(name) for name in contract_names()]
 
-@pytest.mark.parametrize("name", contract_names())
-def test_every_contract_reads_and_is_consistent(name: str) -> None:
-    contract = load_contract(name)
+
+def test_every_contract_is_complete_and_every_name_that_it_uses_exists() -> None:
+    for contract in ALL:
+        print(contract.name)  # pytest shows what was printed last before a failure
+        is_complete(contract)
+        names_exist(contract)
+
+
+def is_complete(contract: Contract) -> None:
     assert contract.origin
     assert contract.licence
-    assert contract.file.endswith(".onnx")
-    if contract.template:
-        assert load_template(contract.template).points_px
-    for swapper_needs in contract.embedder:
-        assert load_contract(swapper_needs).role == "embedder"
-    if contract.detector is not None:
-        for stride in contract.detector.strides:
-            assert {f"score_{stride}", f"bbox_{stride}", f"kps_{stride}"} <= set(contract.outputs)
+    assert contract.used_by
+    assert contract.file.endswith((".onnx", ".dfm"))
+    assert contract.inputs
+    assert contract.outputs
+    for spec in (*contract.inputs.values(), *contract.outputs.values()):
+        if spec.layout in ("nchw", "nhwc") and spec.shape[1 if spec.layout == "nchw" else -1] == 3:
+            assert spec.colour, "a picture says its colour"
+        assert spec.colour or spec.values or spec.layout, "a tensor says what it holds"
+    pictures = [spec for spec in contract.inputs.values() if spec.colour]
+    if contract.role in ("detector", "refiner", "attributes", "embedder", "swapper", "restorer", "mask"):
+        assert pictures
+    if contract.checkpoint:
+        assert any(doubt.startswith("tensor names: ours") for doubt in contract.uncertain)
 
 
-def test_published_numbers_stand_where_they_belong() -> None:
-    det, arc, swap = load_contract("det_10g"), load_contract("w600k_r50"), load_contract("inswapper_128")
-    assert det.detector is not None
-    assert (det.detector.score_threshold, det.detector.iou_threshold, det.detector.anchors) == (0.5, 0.4, 2)
-    assert [det.outputs[f"{kind}_{s}"].names[0] for kind in ("score", "bbox", "kps") for s in (8, 16, 32)] == [
-        "448", "471", "494", "451", "474", "497", "454", "477", "500",
-    ]  # fmt: skip
-    assert (det.inputs["image"].mean, det.inputs["image"].std) == ((127.5,), (128.0,))
-    assert (arc.inputs["image"].mean, arc.inputs["image"].std) == ((127.5,), (127.5,))
-    assert swap.inputs["target"].shape == (1, 3, 128, 128)
-    assert list(swap.inputs) == ["target", "source"]
+def names_exist(contract: Contract) -> None:
+    templates = [contract.template]
+    for name in contract.embedder:
+        assert load_contract(name).role == "embedder"
+    if contract.swapper is not None:
+        templates.append(contract.swapper.source_template)
+        if contract.swapper.identity_map:
+            assert load_contract(contract.swapper.identity_map).role == "identity_map"
+        assert not contract.swapper.mask_output or contract.swapper.mask_output in contract.outputs
+    if contract.restorer is not None:
+        templates += [paste.template for paste in contract.restorer.paste.values()]
+        assert contract.template == contract.restorer.paste[contract.restorer.like].template
+    if contract.lipsync is not None:
+        assert all(load_contract(name).role == "audio_encoder" for name in contract.lipsync.encoders)
+        assert set(contract.lipsync.driven_by) <= set(contract.inputs)
+        assert set(contract.lipsync.stack) <= set(contract.inputs)
+    if contract.audio is not None:
+        assert set(contract.audio.state) <= set(contract.outputs)
+        assert set(contract.audio.state.values()) <= set(contract.inputs)
+    if contract.attributes is not None:
+        assert set(contract.attributes.labels) == set(contract.outputs)
+    for name in templates:
+        assert not name or load_template(name).points_px
 
 
-def test_the_crop_template_of_128_is_the_one_of_112_moved_by_8_px() -> None:
-    small, large = load_template("arcface_112"), load_template("arcface_128")
-    assert np.allclose(np.array(large.points_px) - np.array(small.points_px), [8.0, 0.0])
+def test_names_of_contracts_and_of_files_are_unique() -> None:
+    assert {contract.role for contract in ALL} == set(ROLES)
+    files = [name for contract in ALL for name in (contract.file, *contract.also_named) if ".dfm" not in name]
+    assert len(files) == len(set(files))
+
+
+IMAGE = {
+    "dtype": "float32",
+    "shape": [1, 3, 8, 8],
+    "names": ["in"],
+    "layout": "nchw",
+    "colour": "rgb",
+    "mean": [0],
+    "std": [1],
+}
+PLAIN = {
+    "name": "x", "role": "embedder", "file": "x.onnx", "origin": "a test", "template": "arcface_112",
+    "inputs": {"image": IMAGE}, "outputs": {"embedding": {"dtype": "float32", "shape": [1, 4], "names": ["out"]}},
+}  # fmt: skip
+DETECTOR = {
+    "kind": "scrfd", "strides": [8], "anchors": 2, "score_threshold": 0.5, "iou_threshold": 0.4, "pad_value": 0,
+    "input_sizes_px": [640],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"role": "mask"}, "here: mask: wanted a table for the role mask, got none; add it"),
+        ({"template": ""}, "here: template: wanted a name for the role embedder, got none; name one of templates.toml"),
+        ({"colour": "rgb"}, "here: wanted only the keys also_named, attributes, "),
+        (
+            {"swapper": {"source": "embedding", "border": "black"}},
+            "here: embedder: wanted the contracts whose identity",
+        ),
+        ({"role": "identity_map"}, "here: embedder: wanted the contracts whose identity it takes, got none; name them"),
+        (
+            {"inputs": {"image": {**IMAGE, "mean": []}}},
+            "here: inputs.image: wanted mean, std and layout of a picture, got a colour alone; add them",
+        ),
+        (
+            {"inputs": {"image": IMAGE, "more": {"dtype": "float32", "shape": [1]}}},
+            "here: inputs.more: wanted names or by_shape, got neither; add one",
+        ),
+        ({"outputs": {"image": IMAGE}}, "here: outputs: wanted other names than the inputs', got image; rename one"),
+        ({"constants": {"offset": 1}}, "here: constants: wanted one of image, got offset; correct the name"),
+        (
+            {"detector": {**DETECTOR, "kind": "yunet"}},
+            "here.detector: yunet: wanted a table for the kind yunet, got none; correct one of them",
+        ),
+        (
+            {"detector": {**DETECTOR, "yunet": {"score": "product"}}},
+            "here.detector: yunet: wanted none for the kind scrfd, got a table; correct one of them",
+        ),
+        (
+            {"restorer": {"like": "b", "paste": {"a": {"template": "", "border": "replicate", "mask": "box"}}}},
+            "here.restorer: like: wanted one of a, got 'b'; correct the name",
+        ),
+    ],
+)
+def test_what_is_no_contract_is_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TableError) as caught:
+        from_table(Contract, {**PLAIN, **change}, "here")
+    assert str(caught.value).startswith(sentence)
 
 
 def test_unknown_names_and_keys_are_refused() -> None:
-    with pytest.raises(TableError, match=r"^contract none: wanted one of det_10g, .*, got 'none'; correct the name$"):
+    with pytest.raises(TableError, match=r"^contract none: wanted one of 1k3d68, .*, got 'none'; correct the name$"):
         load_contract("none")
     with pytest.raises(TableError, match=r"^template none: wanted one of arcface_112, .*; correct the name$"):
         load_template("none")
@@ -73,3 +160,8 @@ def test_a_spec_with_sizes_counts_its_bytes() -> None:
     assert (spec.mean_by_channel, spec.std_by_channel) == ((1.0, 1.0, 1.0), (2.0, 3.0, 4.0))
     with pytest.raises(ValueError, match="wanted a size for every axis, got names"):
         _ = spec.nbytes
+
+
+def test_the_crop_template_of_128_is_the_one_of_112_moved_by_8_px() -> None:
+    small, large = load_template("arcface_112"), load_template("arcface_128")
+    assert np.allclose(np.array(large.points_px) - np.array(small.points_px), [8.0, 0.0])
