@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from models.contract import contract_names, load_contract
+from models.contract import ROLES, Contract, contract_names, load_contract
 from models.library import ModelFileError, add, folder, installed
 from models.tables import TableError
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     adding.add_argument("file", type=Path)
     adding.add_argument("--as", dest="wanted", metavar="CONTRACT", help="the contract, where several fit")
     adding.add_argument("--replace", action="store_true", help="replace the file that serves the contract now")
-    commands.add_parser("list", help="contracts, the files that serve them, and what each is for")
+    commands.add_parser("list", help="contracts by role, and the files that serve them")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "add":
@@ -39,18 +39,39 @@ def _add(file: Path, wanted: str | None, replace: bool) -> None:
     print(f"  kept as {taken.path}")
     for name, tensor in taken.tensors.items():
         print(f"  {name:<12} {tensor}")
+    _tell_doubts(taken.contract)
 
 
 def _list() -> None:
     held = installed()
+    contracts = [load_contract(name) for name in contract_names()]
     print(f"model folder: {folder()}")
-    for name in contract_names():
-        contract = load_contract(name)
-        state = held.get(name)
-        shown = f"{state}{' (drawn faces only)' if contract.drawn_faces_only else ''}" if state else "no file"
-        print(f"  {name:<20} {contract.role:<9} {shown}")
-        for doubt in contract.uncertain:
-            print(f"  {'':<20} uncertain: {doubt}")
+    for role in ROLES:
+        print(role)
+        for contract in contracts:
+            if contract.role != role:
+                continue
+            state = held.get(contract.name)
+            print(f"  {contract.name:<24} {state or _missing(contract)}{_drawn(contract)}")
+            if state:
+                _tell_doubts(contract)
+
+
+def _missing(contract: Contract) -> str:
+    if contract.packaged:
+        return "no file"
+    if contract.checkpoint:
+        return f"no file; published as {contract.checkpoint}, to be exported to ONNX"
+    return f"no file; published as {contract.file}"
+
+
+def _drawn(contract: Contract) -> str:
+    return " (drawn faces only)" if contract.drawn_faces_only else ""
+
+
+def _tell_doubts(contract: Contract) -> None:
+    for doubt in contract.uncertain:
+        print(f"  uncertain: {doubt}")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,19 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.contract import Contract, bind, contract_names, find_emap, load_contract
+from models.contract import Contract, Match, bind, contract_names, find_emap, load_contract
 from models.onnx_file import OnnxFile, OnnxFileError, read_onnx, sha256_of
 
 __all__ = ["ModelFile", "ModelFileError", "add", "find", "folder", "installed", "open_file", "recognise"]
+
+NEAREST = 5  # contracts whose misfits are written out for a file that fits none
 
 
 class ModelFileError(ValueError):
@@ -54,37 +57,46 @@ def folder() -> Path:
 
 
 def recognise(path: Path, wanted: str | None = None) -> tuple[Contract, dict[str, str]]:
-    """The contract that a file serves, and its tensors' names; raises ModelFileError with every misfit.
+    """The contract that a file serves, and its tensors' names; raises ModelFileError with what differs.
 
-    Of several contracts that fit, the one whose published file name this is; else the caller must name one.
+    Of several contracts that fit, the one that publishes a file of this name; else the one whose names the file's
+    tensors have; else the caller must name one.
     """
     onnx = _read(path)
-    names = (wanted,) if wanted else contract_names()
-    fits: list[tuple[Contract, dict[str, str]]] = []
-    faults: list[str] = []
-    for name in names:
-        contract = load_contract(name)
-        if contract.drawn_faces_only and not wanted:
-            continue
-        tensors, misfits = bind(contract, onnx)
-        if misfits:
-            faults.append(f"  {name}: " + "; ".join(misfits))
-        else:
-            fits.append((contract, tensors))
-    if len(fits) > 1:
-        exact = [fit for fit in fits if fit[0].file == path.name]
-        fits = exact or fits
-    if len(fits) == 1:
-        return fits[0]
+    contracts = [load_contract(name) for name in ((wanted,) if wanted else contract_names())]
+    matches = [bind(contract, onnx) for contract in contracts if wanted or not contract.drawn_faces_only]
+    fits = [match for match in matches if not match.misfits]
     if not fits:
-        raise ModelFileError(
-            f"{path}: wanted an ONNX file that fits {'the contract ' + wanted if wanted else 'a contract'}, got one "
-            f"that fits none; see what differs:\n" + "\n".join(faults)
-        )
-    candidates = ", ".join(contract.name for contract, _ in fits)
+        raise ModelFileError(_fits_none(path, matches, wanted))
+    fits = [match for match in fits if _publishes(match.contract, path.name)] or fits
+    most = max(match.alike for match in fits)
+    fits = [match for match in fits if match.alike == most]
+    if len(fits) == 1:
+        return fits[0].contract, fits[0].tensors
+    candidates = ", ".join(match.contract.name for match in fits)
     raise ModelFileError(
         f"{path}: wanted a file that fits one contract, got one that fits {candidates}; "
-        f"say which: python -m models add {path.name} --as {fits[0][0].name}"
+        f"say which: python -m models add {path.name} --as {fits[0].contract.name}"
+    )
+
+
+def _publishes(contract: Contract, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in (contract.file, *contract.also_named))
+
+
+def _fits_none(path: Path, matches: list[Match], wanted: str | None) -> str:
+    """The sentence for a file that fits nothing: the nearest contracts with their misfits, then how many are left."""
+
+    def distance(match: Match) -> tuple[bool, int, int, str]:
+        return not _publishes(match.contract, path.name), len(match.misfits), -match.alike, match.contract.name
+
+    nearest = sorted(matches, key=distance)
+    lines = [f"  {match.contract.name}: " + "; ".join(match.misfits) for match in nearest[:NEAREST]]
+    if len(nearest) > NEAREST:
+        lines.append(f"  and {len(nearest) - NEAREST} other contracts, further off: python -m models list")
+    return (
+        f"{path}: wanted an ONNX file that fits {'the contract ' + wanted if wanted else 'a contract'}, got one "
+        "that fits none; see what differs:\n" + "\n".join(lines)
     )
 
 
@@ -139,13 +151,13 @@ def find(contract_name: str) -> ModelFile:
 
 def open_file(contract: Contract, path: Path) -> ModelFile:
     """A file under a contract that is known; raises ModelFileError where it does not fit."""
-    tensors, misfits = bind(contract, _read(path))
-    if misfits:
+    match = bind(contract, _read(path))
+    if match.misfits:
         raise ModelFileError(
             f"{path}: wanted a file that fits the contract {contract.name}, got misfits; replace the file:\n  "
-            + "\n  ".join(misfits)
+            + "\n  ".join(match.misfits)
         )
-    return ModelFile(contract, path, sha256_of(path), tensors)
+    return ModelFile(contract, path, sha256_of(path), match.tensors)
 
 
 def installed() -> dict[str, str]:
@@ -173,9 +185,7 @@ def _index() -> dict[str, dict[str, str]]:
         return {}
     try:
         loaded: Any = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            str(name): {"sha256": str(item["sha256"]), "name": str(item["name"])} for name, item in loaded.items()
-        }
+        return {str(name): {"sha256": str(item["sha256"]), "name": str(item["name"])} for name, item in loaded.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(
             f"{path}: wanted the index of the model folder, got unreadable content ({error}); "
