@@ -174,6 +174,9 @@ def test_swappers_as_published() -> None:
         else:
             assert (source.colour, source.mean, source.std) == ("rgb", *UNIT)
     assert ours == pinned
+
+
+def test_swappers_that_take_a_picture_align_it_their_own_way() -> None:
     blend, uniface = load_contract("blendswap_256"), load_contract("uniface_256")
     assert (blend.inputs["source"].shape[-1], facts(blend, "swapper").source_template) == (
         112,
