@@ -7,7 +7,7 @@ CUDA   := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi 2>/dev/nul
 GPU_EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(filter 13 14,$(CUDA)),cuda13,))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
-.PHONY: demo test test-full lint sanitize bench model-card clean
+.PHONY: demo test test-full lint sanitize bench clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -18,7 +18,10 @@ $(BIN)/python:
 
 $(VENV)/.runtime: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "make: $(if $(GPU_EXTRA),NVIDIA driver with CUDA $(CUDA) found: installing the extra $(GPU_EXTRA),no NVIDIA driver found: installing for the CPU)"
-	$(PIP) --editable ".$(if $(GPU_EXTRA),[$(GPU_EXTRA)],)"
+	$(PIP) --editable .
+	@# the lock is resolved with CUDA 13's packages; those of CUDA 12 are other versions of the same names
+	$(if $(filter cuda13,$(GPU_EXTRA)),$(PIP) --editable ".[cuda13]",)
+	$(if $(filter cuda12,$(GPU_EXTRA)),$(BIN)/python -m pip install --quiet --editable ".[cuda12]",)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
-    from engine.runner import Progress, RunResult
+    from engine.result import Progress, RunResult
     from profiles.profile import Profile
 
 __all__ = ["open_pipeline", "run"]
@@ -74,12 +74,12 @@ def run(
     Raises what `open_pipeline` raises, MediaError for input that can't be read, OutputError for output that
     can't be written.
     """
-    from engine import runner
+    from engine import files
 
-    return runner.run(
+    return files.run(
         profile,
         sources=_paths(source),
-        input=Path(input),
+        input=input,
         output=Path(output),
         faces=[faces] if isinstance(faces, str) else list(faces),
         source_face=source_face,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +21,8 @@ from rich.table import Table
 import engine
 from engine.errors import EngineError, InputError
 from engine.report import STAGE_ORDER, budgets_for, open_log, print_table, verdict_line
-from engine.runner import Progress as RunProgress
-from engine.runner import RunResult
+from engine.result import Progress as RunProgress
+from engine.result import RunResult
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
 
@@ -65,7 +68,7 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
                 source,
                 clip,
                 target,
-                faces="leftmost",
+                faces=f"like={SAMPLE / 'person_1.png'}",
                 on_progress=report,
                 say=lambda line: _say(console, line),
             ),
@@ -73,7 +76,7 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
         from engine.video.compare import write_side_by_side
 
         compared = out / "demo_side_by_side.mp4"
-        write_side_by_side(clip, target, compared, picture=source)
+        write_side_by_side(clip, target, compared, picture=source, threads=threads or len(os.sched_getaffinity(0)))
         code = _tell(console, profile, result)
         for label, path in (("input", clip), ("source", source), ("result", target), ("side by side", compared)):
             _say(console, f"{label:<14}{path}")
@@ -119,15 +122,16 @@ def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} frames"),
+        TextColumn("{task.completed}{task.fields[of]} frames"),
         TextColumn("{task.fields[fps]:.1f} fps"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("swap", total=None, fps=0.0)
+        task = bar.add_task("swap", total=None, fps=0.0, of="")
 
         def report(progress: RunProgress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total, fps=progress.fps)
+            of = f"/{progress.total}" if progress.total else ""
+            bar.update(task, completed=progress.done, total=progress.total, fps=progress.fps, of=of)
 
         return work(report)
 
@@ -135,7 +139,9 @@ def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None
 def _tell(console: Console, profile: Profile, result: RunResult) -> int:
     for note in result.notes:
         _say(console, f"note: {note}")
-    budgets = budgets_for(profile.budget_ms.frame, profile.budget_ms.stages, result.rate)
+    # a still has no rate, and so no deadline
+    is_still = not result.rate
+    budgets = {} if is_still else budgets_for(profile.budget_ms.frame, profile.budget_ms.stages, result.rate)
     rows = result.timings.rows(STAGE_ORDER, budgets)
     print_table(console, rows, f"profile {profile.name}: {profile.says}")
     for row in rows:
@@ -154,8 +160,12 @@ def _tell(console: Console, profile: Profile, result: RunResult) -> int:
 
 
 def _guarded(name: str, console: Console, work: Callable[[], int]) -> int:
+    """Run a command; every failure becomes a sentence, the log's path and an exit code."""
     path = open_log(name)
     log.info("%s: %s", name, " ".join(sys.argv))
+    if threading.current_thread() is threading.main_thread():
+        # docker stop and systemd end a run like Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work()
     except KeyboardInterrupt as error:
@@ -163,9 +173,8 @@ def _guarded(name: str, console: Console, work: Callable[[], int]) -> int:
         return 130
     except (EngineError, TableError) as error:
         log.exception("the run failed")
-        partial = _partial(error)
-        print(f"{error}{partial}\nlog: {path}", file=sys.stderr)
-        return 1 if partial else 2
+        print(f"{error}{_partial(error)}\nlog: {path}", file=sys.stderr)
+        return 1 if getattr(error, "frames_written", 0) else 2
     except Exception as error:
         log.exception("the run failed")
         print(f"unexpected {type(error).__name__}: {error}{_partial(error)}\nlog: {path}", file=sys.stderr)

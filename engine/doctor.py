@@ -17,6 +17,10 @@ from typing import Literal, cast
 
 import numpy as np
 
+from engine.backends.base import open_backend
+from kernels.launch import Colour, nv12_to_rgb_into
+from models.spec import Spec
+
 __all__ = ["Finding", "examine"]
 
 State = Literal["ok", "missing", "broken"]
@@ -75,11 +79,19 @@ def _processor() -> Finding:
 
 
 def _kernels() -> Finding:
-    from engine.backends.cpu import CpuBackend
-    from engine.stages.probe import run_probe
-
-    milliseconds = run_probe(CpuBackend(1))
-    return Finding("kernels", "ok", f"built and run: a 64 x 64 NV12 picture to RGB in {milliseconds:.2f} ms")
+    """A smallest round: a grey 64 x 64 frame to RGB, checked against the formula of limited-range BT.709."""
+    backend = open_backend("cpu", threads=1, say=lambda line: None)
+    frame = backend.allocate_nv12(64, 64)
+    grey = np.full((64, 64), 126, dtype=np.uint8), np.full((32, 64), 128, dtype=np.uint8)
+    backend.load_planes(grey, frame)
+    rgb = backend.allocate(Spec("uint8", (64, 64, 3)))
+    nv12_to_rgb_into(backend, frame.view(Colour("bt709", full_range=False)), rgb)
+    got, wanted = backend.to_host(rgb), round((126 - 16) * 255 / 219)
+    if not np.all(got == wanted):
+        return Finding(
+            "kernels", "broken", f"grey {wanted} became {got.min()} to {got.max()}", "remove the kernel cache"
+        )
+    return Finding("kernels", "ok", "built, and run on a frame")
 
 
 def _onnxruntime() -> Finding:

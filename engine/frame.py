@@ -108,7 +108,8 @@ class Frame:
     """One slot of the ring: a working NV12 frame, and what is known of the picture in it.
 
     Valid from decode until the slot comes round again. `meta` travels with the picture, unread by stages
-    (the decoded frame's timing and side data). `face_count` and `is_cut` are filled by the find half of a step.
+    (the decoded frame's timing and side data). From `face_count` on, the find half of a step fills in: `errors`
+    are the ERROR bits of kernels.launch, `best_score` is the detector's highest, below its threshold as well.
     """
 
     slot: int
@@ -120,7 +121,10 @@ class Frame:
     time_base: Fraction = Fraction(0)
     meta: Any = None
     face_count: int = 0
+    new_tracks: int = 0
     is_cut: bool = False
+    errors: int = 0
+    best_score: float = 0.0
 
     def planes(self) -> tuple[Any, Any]:
         """(luma, interleaved chroma) views of the working frame on the host, without a copy."""

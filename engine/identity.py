@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,6 @@ from engine.stages.detect import Detect
 from engine.stages.identify import Embed
 from engine.stages.refine import Refine
 from engine.stages.track import Track, allocate_faces
-from engine.video.pictures import read_picture
 from kernels.launch import Colour, rgb_to_nv12_into
 from models.library import ModelFile
 from models.spec import Spec
@@ -50,13 +48,11 @@ class PictureReader:
     embedder: Session
     refiner: Session | None
 
-    def read(self, path: Path, which: SourceFace) -> Identity:
-        """The identity that a picture shows; raises NoFaceError where it shows none, or several and none is named."""
-        rgb = read_picture(path)
-        return self.find(rgb, str(path), which)
-
     def find(self, rgb: npt.NDArray[np.uint8], where: str, which: SourceFace) -> Identity:
-        """The same for uint8 [H, W, 3] RGB; `where` names it in errors."""
+        """The identity that uint8 [H, W, 3] RGB shows; `where` names it in errors.
+
+        Raises NoFaceError where it shows none, or several and `which` does not say whose.
+        """
         frame = self._frame(rgb)
         size = (rgb.shape[1], rgb.shape[0])
         detect = Detect(self.backend, self.detector, self.profile.detect, size, self.profile.track.cut_threshold)
@@ -64,7 +60,8 @@ class PictureReader:
         select = "all" if which == "only" else which
         track = Track(self.backend, detect, options, select, 1)
         detect(frame)
-        found = track(frame, detected=True)
+        track(frame, detected=True)
+        found = int(self.backend.to_host(detect.count)[0])
         if found == 0:
             best = float(self.backend.to_host(detect.best_score)[0])
             raise NoFaceError(
@@ -72,10 +69,10 @@ class PictureReader:
                     where,
                     f"a face with a score of {detect.threshold:.2f} or more",
                     f"none; the best score seen was {best:.2f}",
-                    "take a clearer picture, or lower --score-threshold",
+                    "take a clearer picture, or lower --score-threshold (detect.score_threshold)",
                 )
             )
-        if found > 1:
+        if found > 1 and which == "only":
             raise NoFaceError(
                 explain(where, "one face", f"{found}", "crop the picture, or add --source-face largest or leftmost")
             )

@@ -28,10 +28,12 @@ from engine.stages.paste import Paste
 from engine.stages.refine import Refine, Smooth
 from engine.stages.track import Track, allocate_faces
 from engine.timing import Timings
+from engine.video.pictures import read_picture
 from engine.video.turn import turned
 from kernels.launch import Colour, Select
 from models.library import ModelFile, ModelFileError, find
 from models.spec import Spec
+from models.tables import TableError
 from profiles.profile import Profile, load_profile
 
 __all__ = ["FaceChoice", "Pipeline", "open_pipeline", "parse_faces"]
@@ -43,7 +45,6 @@ class Pipeline:
 
     profile: Profile
     backend: Backend
-    colour: Colour
     frames: list[Frame]
     detect: Detect
     track: Track
@@ -75,15 +76,16 @@ class Pipeline:
                     self.detect(frame)
             with span("track"):
                 k = self.track(frame, detected=detected)
+            if k:
+                with span("refine"):
+                    if self.refine is not None:
+                        self.refine(frame, k)
+                    self.smooth(frame)
             if self.identify is not None:
                 with span("identify"):
                     k = frame.face_count = self.identify(frame, self.track.tracks, k)
             if k == 0:
                 return frame
-            with span("refine"):
-                if self.refine is not None:
-                    self.refine(frame, k)
-                self.smooth(frame)
             with span("crop"):
                 crops = self.crop(frame, k)
             with span("generate"):
@@ -103,7 +105,12 @@ class Pipeline:
     def take(self, array: Any) -> Frame:
         """Copy an NV12 array into the next slot."""
         frame = self.frames[self.steps % len(self.frames)]
-        nv12: Any = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
+        try:
+            nv12: Any = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
+        except (AttributeError, BufferError, TypeError, RuntimeError) as error:
+            raise InputError(
+                explain("pipeline.step", "a NumPy array or host memory with DLPack", str(error), "copy it to the host")
+            ) from error
         width, height = frame.nv12.width_px, frame.nv12.height_px
         rows = height + (height + 1) // 2
         if nv12.dtype != np.uint8 or nv12.ndim != 2 or nv12.shape[0] != rows or nv12.shape[1] < (width + 1) // 2 * 2:
@@ -163,19 +170,24 @@ def open_pipeline(
     say: Callable[[str], None] = lambda line: None,
 ) -> Pipeline:
     """Everything that a run needs, allocated and warm; see `engine.open_pipeline`."""
-    profile = profile if isinstance(profile, Profile) else load_profile(profile)
+    try:
+        profile = profile if isinstance(profile, Profile) else load_profile(profile)
+    except TableError as error:
+        raise ModelError(str(error)) from error
     choice = parse_faces(faces)
-    if not sources or (choice.like and len(choice.like) != len(sources)):
-        wanted = f"{len(choice.like)} sources, one for each like=PICTURE" if choice.like else "a source picture"
-        raise InputError(explain("--source", wanted, f"{len(sources)}", "give as many pictures"))
+    _check_request(choice, sources, size)
+    # read before any model is loaded: a wrong path is found at once
+    pictures = {path: read_picture(path) for path in (*sources, *choice.like)}
     models = _find_models(profile)
     if any(model.contract.drawn_faces_only for model in models.values()):
         say("models: the tiny pack, drawn faces only")
+    if profile.precision != "fp32":
+        say(f"precision: that of the model files; {profile.precision} needs plans, which this release does not run")
     backend = open_backend(profile.backend, threads=profile.threads or len(os.sched_getaffinity(0)), say=say)
     sessions = {role: backend.open_session(model) for role, model in models.items()}
     refiner = sessions.get("refiner")
     reader = PictureReader(backend, profile, sessions["detector"], sessions["embedder"], refiner)
-    identities = [reader.read(path, source_face) for path in sources]
+    identities = [reader.find(pictures[path], str(path), source_face) for path in sources]
     latents = latents_of(identities, models["swapper"])
 
     room = profile.track.faces
@@ -184,7 +196,8 @@ def open_pipeline(
     identify = None
     if choice.like:
         track.assign([0] * track.slots)
-        faces_wanted = np.stack([reader.read(path, source_face).embedding for path in choice.like])
+        found = [reader.find(pictures[path], str(path), source_face) for path in choice.like]
+        faces_wanted = np.stack([identity.embedding for identity in found])
         embed = Embed(backend, sessions["embedder"], room)
         identify = Identify(backend, embed, faces_wanted, profile.track.like_threshold)
     swapper = sessions["swapper"]
@@ -194,7 +207,6 @@ def open_pipeline(
     pipeline = Pipeline(
         profile=profile,
         backend=backend,
-        colour=colour,
         frames=_allocate_frames(backend, profile, size, colour),
         detect=detect,
         track=track,
@@ -210,6 +222,20 @@ def open_pipeline(
     )
     _warm_up(pipeline)
     return pipeline
+
+
+def _check_request(choice: FaceChoice, sources: Sequence[Path], size: tuple[int, int]) -> None:
+    if not sources or (choice.like and len(choice.like) != len(sources)):
+        wanted = f"{len(choice.like)} sources, one for each like=PICTURE" if choice.like else "a source picture"
+        raise InputError(explain("--source", wanted, f"{len(sources)}", "give as many pictures"))
+    if len(sources) > 1 and choice.select != "all":
+        raise InputError(
+            explain(
+                "--source", f"one source for --faces {choice.select}", f"{len(sources)}", "use like=PICTURE for each"
+            )
+        )
+    if min(size) < 1:
+        raise InputError(explain("open_pipeline", "a size of 1x1 px or more", f"{size[0]}x{size[1]}", "correct it"))
 
 
 def _find_models(profile: Profile) -> dict[str, ModelFile]:
@@ -256,14 +282,18 @@ def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], 
 
 
 def _warm_up(pipeline: Pipeline) -> None:
-    """Touch every path once at open: bindings are made, pages are read in, thread pools started.
+    """Bind every face count, and run every path once at open: pages are read in, thread pools started.
 
     The networks run on whatever the zeroed buffers hold; the tracks stay empty, since nothing is detected.
     """
+    pipeline.generate.prepare(pipeline.crop.inputs)
+    if pipeline.identify is not None:
+        pipeline.identify.embed.prepare()
     frame = pipeline.frames[0]
     pipeline.detect(frame)
     crops = pipeline.crop(frame, 1)
     pipeline.paste(frame, pipeline.generate(frame, crops), pipeline.mask(1))
     if pipeline.refine is not None:
+        pipeline.refine.prepare()
         pipeline.refine(frame, 1)
     pipeline.detect.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,11 @@ def log_folder() -> Path:
 def open_log(name: str) -> Path:
     """Start this run's log file and return its path; the last 20 logs are kept."""
     folder = log_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        # a container or a service may have no home that can be written to; the path is printed either way
+        folder = Path(tempfile.mkdtemp(prefix="face-engine-"))
     for old in sorted(folder.glob("*.log"))[:-19]:
         old.unlink(missing_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{name}.log"

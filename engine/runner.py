@@ -7,114 +7,27 @@ decoder, to the pipeline, to the encoder and back. Packets of other streams trav
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 from engine.errors import EngineError, PoisonedError
 from engine.frame import Frame
-from engine.identity import SourceFace
-from engine.pipeline import Pipeline, open_pipeline
-from engine.timing import Timings
+from engine.pipeline import Pipeline
+from engine.result import Progress, RunResult
 from engine.video.info import VideoInfo
-from engine.video.pictures import is_picture
-from engine.video.sink import Sink, open_sink
-from engine.video.source import PassThrough, Source, open_source
+from engine.video.sink import Sink
+from engine.video.source import PassThrough, Source
 from engine.video.turn import turned, upright_turn_deg
-from kernels.launch import Colour
-from profiles.profile import Profile, load_profile
+from kernels.launch import ERROR_FACES_FULL
 
-__all__ = ["Progress", "RunResult", "run", "run_file"]
+__all__ = ["run_video"]
 
 log = logging.getLogger("engine.runner")
 
 _POLL_S = 0.1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands. `total` and `eta_s` are None while the input does not say how long it is."""
-
-    done: int
-    total: int | None
-    fps: float
-    eta_s: float | None
-
-
-@dataclass
-class RunResult:
-    """What a run did. `failed` frames went out as they came in, and `first_failure` says why."""
-
-    output: Path
-    frames: int = 0
-    frames_with_face: int = 0
-    faces: int = 0
-    cuts: int = 0
-    failed: int = 0
-    first_failure: str = ""
-    wall_s: float = 0.0
-    rate: float = 0.0
-    timings: Timings = field(default_factory=Timings)
-    notes: list[str] = field(default_factory=list)
-
-
-def run(
-    profile: str | Path | Profile,
-    *,
-    sources: Sequence[Path],
-    input: Path,
-    output: Path,
-    faces: Sequence[str],
-    source_face: SourceFace,
-    deinterlace: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> RunResult:
-    """One video or picture from file to file; see `engine.run`."""
-    profile = profile if isinstance(profile, Profile) else load_profile(profile)
-    if is_picture(input):
-        from engine.still import run_picture
-
-        return run_picture(
-            profile, sources=sources, input=input, output=output, faces=faces, source_face=source_face, say=say
-        )
-    threads = profile.threads or len(os.sched_getaffinity(0))
-    # decoder and encoder overlap with the networks: a quarter of the budget each, and never none
-    edge = max(1, threads // 4)
-    with open_source(input, threads=edge, deinterlace=deinterlace) as source:
-        encode = profile.encode
-        # opened first: a bad output is refused before a model is loaded
-        sink = open_sink(output, source, threads=edge, codec=encode.codec, quality=encode.quality, preset=encode.preset)
-        try:
-            pipeline = open_pipeline(
-                profile,
-                sources=sources,
-                size=_upright_size(source.info),
-                colour=_colour(source.info),
-                faces=faces,
-                source_face=source_face,
-                say=say,
-            )
-        except BaseException:
-            sink.abort()
-            raise
-        with pipeline:
-            return run_file(pipeline, source, sink, on_progress=on_progress)
-
-
-def _upright_size(info: VideoInfo) -> tuple[int, int]:
-    lies = upright_turn_deg(info) in (90, 270)
-    return (info.height_px, info.width_px) if lies else (info.width_px, info.height_px)
-
-
-def _colour(info: VideoInfo) -> Colour:
-    siting: Literal["left", "center"] = "center" if info.colour.chroma_location == "center" else "left"
-    return Colour(info.colour.matrix, info.colour.full_range, siting)
 
 
 class _Ring:
@@ -155,7 +68,7 @@ class _StoppedError(Exception):
 _END = object()
 
 
-def run_file(
+def run_video(
     pipeline: Pipeline,
     source: Source,
     sink: Sink,
@@ -165,7 +78,7 @@ def run_file(
     """Every frame of `source` through `pipeline` into `sink`; returns when the output stands under its name.
 
     On a failure or Ctrl-C the output so far is finalised as `OUT.partial.*` by the sink, and the error is raised
-    again with that path as its attribute `partial_path`.
+    again with that path (or None) as its attribute `partial_path`, and `frames_written`.
     """
     result = RunResult(sink.path, rate=float(source.info.rate or 0), timings=pipeline.timings)
     ring, turn_deg = _Ring(pipeline.frames), upright_turn_deg(source.info)
@@ -182,18 +95,43 @@ def run_file(
         ring.fail(error)
     for thread in threads:
         thread.join()
-    result.wall_s = time.perf_counter() - start
     if ring.failure is not None:
         partial = sink.abort()
         what = "Ctrl-C" if isinstance(ring.failure, KeyboardInterrupt) else str(ring.failure)
         log.error("run ended early after %d frames: %s", result.frames, what)
-        if partial is not None:
-            result.notes.append(f"{result.frames} frames were written to {partial}")
-            ring.failure.partial_path = partial  # type: ignore[attr-defined]
+        for note in (*source.notes, *sink.notes):
+            log.info("note: %s", note)
+        ring.failure.partial_path = partial  # type: ignore[attr-defined]
+        ring.failure.frames_written = result.frames  # type: ignore[attr-defined]
         raise ring.failure
     sink.close()
-    result.notes += [*source.notes, *sink.notes]
+    result.wall_s = time.perf_counter() - start
+    result.notes += [*source.notes, *sink.notes, *_what_to_know(pipeline, result)]
     return result
+
+
+def _what_to_know(pipeline: Pipeline, result: RunResult) -> list[str]:
+    """Sentences on what the run saw that its user may not expect."""
+    notes = []
+    if result.crowded:
+        room = pipeline.profile.track.faces
+        notes.append(
+            f"{result.crowded} frames showed more than {room} faces, of which the {room} largest were changed; "
+            "raise track.faces in the profile"
+        )
+    if not result.faces and not result.failed:
+        wanted = pipeline.detect.threshold
+        if result.best_score < wanted:
+            notes.append(
+                f"no face was found: the best score seen was {result.best_score:.2f}, below the threshold of "
+                f"{wanted:.2f}; --score-threshold lowers it"
+            )
+        elif pipeline.identify is not None:
+            notes.append(
+                f"no face was like the pictures asked for: the best cosine was {pipeline.identify.best:.2f}, below "
+                f"{pipeline.identify.threshold:.2f}; track.like_threshold in the profile lowers it"
+            )
+    return notes
 
 
 def _decode(ring: _Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> None:
@@ -256,13 +194,15 @@ def _step(pipeline: Pipeline, frame: Frame, result: RunResult, turn_deg: int) ->
         raise
     except EngineError as error:
         pipeline.load(frame, frame.meta, turn_deg)
-        frame.face_count = 0
+        frame.face_count, frame.is_cut, frame.errors = 0, False, 0
         result.failed += 1
         result.first_failure = result.first_failure or str(error)
         log.warning("frame %d goes out unchanged: %s", frame.index, error)
     result.faces += frame.face_count
     result.frames_with_face += frame.face_count > 0
     result.cuts += frame.is_cut and frame.index > 0
+    result.crowded += bool(frame.errors & ERROR_FACES_FULL)
+    result.best_score = max(result.best_score, frame.best_score)
 
 
 def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn_deg: int) -> None:

@@ -73,7 +73,6 @@ class Timings:
     """Histograms by stage, filled from the decode, compute and encode threads."""
 
     stages: dict[str, Histogram] = field(default_factory=dict)
-    warm_up: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager

@@ -184,7 +184,7 @@ class Tracker:
 
     def step(self, detections: Rows | None, cut: bool, room: int) -> list[tuple[int, Track]]:
         """Advance one frame; returns (slot, track) of the frame's faces. None: no detection was run."""
-        if cut:
+        if cut and detections is not None:
             self.slots = [None] * len(self.slots)
         for living in self.slots:
             if living:
@@ -245,8 +245,16 @@ class Tracker:
         ]
         if self.select == "leftmost":
             return sorted(chosen, key=lambda item: (item[1].box[0], item[0]))[:1]
-        limit = 1 if self.select == "largest" else room
-        return sorted(sorted(chosen, key=lambda item: (-_area(item[1].box), item[0]))[:limit], key=lambda item: item[0])
+        if self.select == "largest":
+            # the one chosen last stays until another is a fifth larger
+            best = max(
+                chosen, key=lambda item: (_area(item[1].box) * (1.2 if item[1].selected else 1), -item[0]), default=None
+            )
+            for track in self.slots:
+                if track:
+                    track.selected = best is not None and track is best[1]
+            return [best] if best else []
+        return sorted(sorted(chosen, key=lambda item: (-_area(item[1].box), item[0]))[:room], key=lambda item: item[0])
 
 
 @dataclass

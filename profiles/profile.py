@@ -104,7 +104,10 @@ class Profile:
         for label, value, low, high in (
             ("detect.size_px", self.detect.size_px, 32, 4096),
             ("detect.every", self.detect.every, 1, 1000),
-            ("slots", self.slots, 3, 64),
+            ("detect.second_pass_px", self.detect.second_pass_px, 0, 4096),
+            ("detect.max_detections", self.detect.max_detections, 1, 64),
+            ("encode.quality", self.encode.quality, 0, 51),
+            ("slots", self.slots, 1, 64),
             ("threads", self.threads, 0, 1024),
             ("opacity", self.opacity, 0, 1),
             ("track.faces", self.track.faces, 1, 32),
@@ -118,6 +121,11 @@ class Profile:
         ):
             if size % 32:
                 raise ValueError(f"{label}: wanted a multiple of 32, got {size}; correct the value")
+        if self.detect.every > 1 and self.track.coast_frames < self.detect.every:
+            raise ValueError(
+                f"track.coast_frames: wanted {self.detect.every} or more with detect.every, "
+                f"got {self.track.coast_frames}; tracks would end between two detections"
+            )
         if self.detect.every > 1 and not self.models.refiner:
             raise ValueError(f"detect.every: wanted 1 without a refiner, got {self.detect.every}; name a refiner")
 

@@ -37,13 +37,16 @@ class Session(Protocol):
 
     contract: Contract
 
-    @property
-    def batch(self) -> int:
-        """Entries that one run takes; 0 when the first axis is free."""
+    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of an input where the file or plan fixes every axis; None where one is free."""
+        ...
+
+    def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        """Bind buffers ahead of their first run."""
         ...
 
     def run(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
-        """Run on dense buffers; they are bound at the first call with them and read and written in place."""
+        """Run on dense buffers of any batch; they are read and written in place. Raises DeviceError."""
         ...
 
 

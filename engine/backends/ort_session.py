@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from engine.errors import ModelError, explain
+from engine.errors import DeviceError, ModelError, explain
 from engine.frame import Buffer
 from models.contract import Contract
 from models.library import ModelFile
@@ -39,23 +39,48 @@ class OrtSession:
             ) from error
         self.contract: Contract = model.contract
         self._tensors = model.tensors
-        shapes = [item.shape for item in self._session.get_inputs()]
-        first = [shape[0] for shape in shapes if len(shape) > 1]
-        self._batch = first[0] if first and all(isinstance(axis, int) for axis in first) else 0
-        self._bindings: dict[tuple[Any, ...], Any] = {}
+        self._input_shapes = {item.name: tuple(item.shape) for item in self._session.get_inputs()}
+        self._bindings: dict[tuple[Any, ...], list[Any]] = {}
 
     @property
     def batch(self) -> int:
-        """Entries that one run takes; 0 when the first axis is free."""
-        return self._batch
+        """Entries that one call into the file takes; 0 when its first axis is free."""
+        first = [shape[0] for shape in self._input_shapes.values() if len(shape) > 1]
+        return int(first[0]) if first and all(isinstance(axis, int) for axis in first) else 0
+
+    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of an input by the contract's name where the file fixes every axis; None where one is free."""
+        shape = self._input_shapes[self._tensors[name]]
+        return tuple(int(axis) for axis in shape) if all(isinstance(axis, int) for axis in shape) else None
+
+    def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        """Bind these buffers now, so that the first run with them is like any other."""
+        self._bound(inputs, outputs)
 
     def run(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
-        """Run on dense host buffers; binds at the first call with these buffers."""
+        """Run on dense host buffers; a file with batch 1 baked in runs once for each entry."""
+        try:
+            for binding in self._bound(inputs, outputs):
+                self._session.run_with_iobinding(binding)
+        except RuntimeError as error:
+            raise DeviceError(
+                explain(self.contract.name, "a run of the network", str(error).strip(), "check the file's own shapes")
+            ) from error
+
+    def _bound(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> list[Any]:
         key = tuple((name, buffer.ptr, buffer.shape) for side in (inputs, outputs) for name, buffer in side.items())
-        binding = self._bindings.get(key)
-        if binding is None:
-            binding = self._bindings[key] = self._bind(inputs, outputs)
-        self._session.run_with_iobinding(binding)
+        bindings = self._bindings.get(key)
+        if bindings is None:
+            entries = next(iter(inputs.values())).shape[0]
+            if self.batch == 1 and entries > 1:
+                rows = [
+                    ({n: b.rows(i, 1) for n, b in inputs.items()}, {n: b.rows(i, 1) for n, b in outputs.items()})
+                    for i in range(entries)
+                ]
+            else:
+                rows = [(dict(inputs), dict(outputs))]
+            bindings = self._bindings[key] = [self._bind(*row) for row in rows]
+        return bindings
 
     def _bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Any:
         binding = self._session.io_binding()

@@ -60,8 +60,13 @@ class Detect:
         self.threshold = options.score_threshold or facts.score_threshold
         self.iou_threshold = options.iou_threshold or facts.iou_threshold
         self.cut_threshold = cut_threshold
-        sizes = [options.size_px] + ([options.second_pass_px] if options.second_pass_px else [])
-        self.passes = [self._plan(size, frame_px) for size in sizes]
+        fixed = session.fixed_shape("image")
+        if fixed is not None:
+            # such a file runs at its own size only: no trimming, and no second pass
+            self.passes = [self._plan((fixed[3], fixed[2]), frame_px, trim=False)]
+        else:
+            sizes = [options.size_px] + ([options.second_pass_px] if options.second_pass_px else [])
+            self.passes = [self._plan((size, size), frame_px, trim=True) for size in sizes]
         self.candidates = Candidates(
             scores=backend.allocate(Spec("float32", (CANDIDATES_MAX,))),
             indices=backend.allocate(Spec("int32", (CANDIDATES_MAX,))),
@@ -128,10 +133,12 @@ class Detect:
             threshold_levels=self.cut_threshold,
         )
 
-    def _plan(self, size_px: int, frame_px: tuple[int, int]) -> _Pass:
-        fit_width, fit_height, scale = letterbox_size(*frame_px, size_px, size_px)
-        step = self.spec.multiple_of
-        width, height = (-(-side // step) * step for side in (fit_width, fit_height))
+    def _plan(self, size_px: tuple[int, int], frame_px: tuple[int, int], *, trim: bool) -> _Pass:
+        width, height = size_px
+        fit_width, fit_height, scale = letterbox_size(*frame_px, width, height)
+        if trim:
+            step = self.spec.multiple_of
+            width, height = (-(-side // step) * step for side in (fit_width, fit_height))
         image = self.backend.allocate(self.spec.at(h=height, w=width))
         outputs = {
             name: self.backend.allocate(spec.at(**{f"rows_{stride}": self._rows(width, height, stride)}))

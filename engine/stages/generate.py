@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.backends.base import Backend, Session
 from engine.frame import Buffer, Frame
 from kernels.launch import gather_rows_into
@@ -11,7 +13,7 @@ __all__ = ["Generate"]
 
 
 class Generate:
-    """One batch where the network takes k faces at once; one run a face where its file has batch 1 baked in.
+    """One batch of k faces through the swapper.
 
     `latents` float32 [S, 512] are constants of the run. `outputs[k]` is [k, 3, S, S] of the last call.
     """
@@ -23,24 +25,15 @@ class Generate:
         output = backend.allocate(Spec("float32", (capacity, 3, size_px, size_px), layout="nchw"))
         self.sources = [source.rows(0, k) for k in range(capacity + 1)]
         self.outputs = [output.rows(0, k) for k in range(capacity + 1)]
-        self._single = session.batch == 1
-        self._rows = [(source.rows(i, 1), output.rows(i, 1)) for i in range(capacity)]
-        self._targets: dict[int, list[Buffer]] = {}
+
+    def prepare(self, crops: Sequence[Buffer]) -> None:
+        """Bind every face count ahead; `crops[k]` is the input for k faces."""
+        for k in range(1, len(crops)):
+            self.session.prepare({"target": crops[k], "source": self.sources[k]}, {"output": self.outputs[k]})
 
     def __call__(self, frame: Frame, crops: Buffer) -> Buffer:
         """The swapped faces [k, 3, S, S] for crops [k, 3, S, S]."""
         k = crops.shape[0]
         gather_rows_into(self.backend, self.latents, frame.faces.sources, self.sources[k])
-        if not self._single:
-            self.session.run({"target": crops, "source": self.sources[k]}, {"output": self.outputs[k]})
-            return self.outputs[k]
-        for target, (source, output) in zip(self._split(crops), self._rows, strict=False):
-            self.session.run({"target": target, "source": source}, {"output": output})
+        self.session.run({"target": crops, "source": self.sources[k]}, {"output": self.outputs[k]})
         return self.outputs[k]
-
-    def _split(self, crops: Buffer) -> list[Buffer]:
-        """Views of the single faces, made once for each k."""
-        k = crops.shape[0]
-        if k not in self._targets:
-            self._targets[k] = [crops.rows(i, 1) for i in range(k)]
-        return self._targets[k]

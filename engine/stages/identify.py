@@ -30,6 +30,11 @@ class Embed:
         memory = backend.allocate(Spec("float32", (capacity, width)))
         self.outputs: list[Buffer] = [memory.rows(0, k) for k in range(capacity + 1)]
 
+    def prepare(self) -> None:
+        """Bind every face count ahead."""
+        for k in range(1, len(self.outputs)):
+            self.session.prepare({"image": self.crop.inputs[k]}, {"embedding": self.outputs[k]})
+
     def __call__(self, frame: Frame, k: int) -> F32:
         """float32 [k, 512] of unit length, on the host; waits."""
         image = self.crop(frame, k)
@@ -42,55 +47,68 @@ class Embed:
 class Identify:
     """Gives each track the source whose wanted face it shows, or none; faces that nobody asked for are left out.
 
-    `wanted` float32 [W, 512]: unit embeddings; the i-th goes with source i. A track that was turned away is
-    looked at again every 12 frames: it may have begun half hidden. Numbers travel to the host only then.
+    A new track holds source 0 for the moment, so that it is among the faces and can be judged there. `wanted`
+    float32 [W, 512] are unit embeddings; the i-th goes with source i. Tracks are judged when they start and again
+    every 12 frames: one may have begun half hidden, or two people may have crossed. Only in those frames do
+    numbers travel to the host. `best` is the highest cosine of the run.
     """
 
     backend: Backend
     embed: Embed
     wanted: F32
     threshold: float
-    judged: dict[int, int] = field(default_factory=dict)
-    _turned_away: dict[int, tuple[int, int]] = field(default_factory=dict)
+    best: float = -1.0
+    _accepted: dict[int, int] = field(default_factory=dict)
+    _turned_away: dict[int, int] = field(default_factory=dict)
+    _invited: bool = False
 
     def __call__(self, frame: Frame, tracks: Tracks, k: int) -> int:
-        """Judge new tracks among the first k faces; returns how many faces stay."""
-        self._look_again(frame, tracks)
-        if k == 0:
-            return 0
-        faces = frame.faces
-        ids = self.backend.to_host(held_buffer(faces.track_ids))[:k]
-        if all(int(track) in self.judged for track in ids):
+        """Judge the first k faces where it is time to; returns how many faces stay."""
+        invited, self._invited = self._invited, False
+        due = frame.index % RECHECK_FRAMES == 0
+        if due:
+            self._look_after(tracks, room=frame.faces.scores.shape[0] - k)
+        if k == 0 or not (due or invited or frame.new_tracks):
             return k
         similarity = self.embed(frame, k) @ self.wanted.T
-        slots = self.backend.to_host(held_buffer(faces.slots))[:k]
-        sources = self.backend.to_host(held_buffer(tracks.sources))
-        for row, (track, slot) in enumerate(zip(ids, slots, strict=True)):
-            if int(track) not in self.judged:
-                best = int(similarity[row].argmax())
-                chosen = best if similarity[row, best] >= self.threshold else -1
-                self.judged[int(track)] = chosen
-                sources[slot] = chosen
-                if chosen < 0:
-                    self._turned_away[int(track)] = (int(slot), frame.index)
-        self.backend.upload(sources, held_buffer(tracks.sources))
-        return self._keep(faces, [row for row, track in enumerate(ids) if self.judged[int(track)] >= 0], sources[slots])
-
-    def _look_again(self, frame: Frame, tracks: Tracks) -> None:
-        due = {
-            track: slot for track, (slot, since) in self._turned_away.items() if frame.index - since >= RECHECK_FRAMES
-        }
-        if not due:
-            return
-        ids, sources = (
-            self.backend.to_host(held_buffer(tracks.ids)),
-            self.backend.to_host(held_buffer(tracks.sources)),
+        self.best = max(self.best, float(similarity.max()))
+        ids, slots = (
+            self.backend.to_host(held_buffer(item))[:k].tolist() for item in (frame.faces.track_ids, frame.faces.slots)
         )
-        for track, slot in due.items():
-            del self._turned_away[track], self.judged[track]
-            if ids[slot] == track:
-                sources[slot] = 0  # back among the frame's faces from the next frame on, and judged there
+        chosen = [self._judge(row, track) for row, track in zip(similarity, ids, strict=True)]
+        sources = self.backend.to_host(held_buffer(tracks.sources))
+        sources[slots] = chosen
         self.backend.upload(sources, held_buffer(tracks.sources))
+        for track, slot, source in zip(ids, slots, chosen, strict=True):
+            if source >= 0:
+                self._accepted[track] = source
+            else:
+                self._accepted.pop(track, None)
+                self._turned_away[track] = slot
+        return self._keep(frame.faces, [row for row in range(k) if chosen[row] >= 0], np.array(chosen, np.int32))
+
+    def _judge(self, similarity: F32, track: int) -> int:
+        """The source of one face, -1 for none. An accepted face keeps its source while it is half as like."""
+        best = int(similarity.argmax())
+        if similarity[best] >= self.threshold:
+            return best
+        held = self._accepted.get(track, -1)
+        return held if held >= 0 and similarity[held] >= self.threshold / 2 else -1
+
+    def _look_after(self, tracks: Tracks, room: int) -> None:
+        """Forget tracks that ended; let faces that were turned away into the next frame's, where there is room."""
+        ids, sources, active = (
+            self.backend.to_host(held_buffer(item)) for item in (tracks.ids, tracks.sources, tracks.active)
+        )
+        living = {int(track): slot for slot, track in enumerate(ids) if active[slot]}
+        self._accepted = {track: source for track, source in self._accepted.items() if track in living}
+        self._turned_away = {track: slot for track, slot in self._turned_away.items() if living.get(track) == slot}
+        for track, slot in list(self._turned_away.items())[: max(room, 0)]:
+            sources[slot] = 0
+            del self._turned_away[track]
+            self._invited = True
+        if self._invited:
+            self.backend.upload(sources, held_buffer(tracks.sources))
 
     def _keep(self, faces: Faces, rows: list[int], sources: npt.NDArray[np.int32]) -> int:
         """Leave only these rows in Faces, with these sources by old row."""

@@ -21,6 +21,11 @@ class Refine:
         points = backend.allocate(Spec("float32", (capacity, 5, 2)))
         self.points = [points.rows(0, k) for k in range(capacity + 1)]
 
+    def prepare(self) -> None:
+        """Bind every face count ahead."""
+        for k in range(1, len(self.points)):
+            self.session.prepare({"image": self.crop.inputs[k]}, {"points": self.points[k]})
+
     def __call__(self, frame: Frame, k: int) -> None:
         """Refine the points of the first k faces in place."""
         image = self.crop(frame, k)

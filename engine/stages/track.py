@@ -9,7 +9,17 @@ import numpy as np
 from engine.backends.base import Backend
 from engine.frame import Buffer, Frame, held_buffer
 from engine.stages.detect import Detect
-from kernels.launch import STATUS_COUNT, STATUS_CUT, Faces, Select, Tracks, track_into
+from kernels.launch import (
+    STATUS_BEST_SCORE,
+    STATUS_COUNT,
+    STATUS_CUT,
+    STATUS_ERRORS,
+    STATUS_NEW,
+    Faces,
+    Select,
+    Tracks,
+    track_into,
+)
 from models.spec import Spec
 from profiles.profile import Track as TrackOptions
 
@@ -66,7 +76,9 @@ class Track:
             max_misses=self.options.coast_frames,
         )
         status = self.backend.wait_status(held_buffer(frame.faces.status))
-        frame.face_count, frame.is_cut = int(status[STATUS_COUNT]), bool(status[STATUS_CUT])
+        frame.face_count, frame.new_tracks = int(status[STATUS_COUNT]), int(status[STATUS_NEW])
+        frame.is_cut, frame.errors = detected and bool(status[STATUS_CUT]), int(status[STATUS_ERRORS])
+        frame.best_score = float(status[STATUS_BEST_SCORE : STATUS_BEST_SCORE + 1].view(np.float32)[0])
         return frame.face_count
 
 

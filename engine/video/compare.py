@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.errors import OutputError, explain
+from engine.video.ai_altered import append_xmp_box, container_tags
 from engine.video.pictures import read_picture
 from engine.video.pyav import FFMPEG_ERRORS, words
 
@@ -21,11 +22,11 @@ _HALF_PX = (640, 360)
 _PICTURE_PX = 96
 
 
-def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path) -> None:
+def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path, threads: int) -> None:
     """Write an H.264 mp4 of 1280 x 360: `before` left, `after` right, `picture` small in the middle above.
 
-    Both videos must have the same frames. The file appears under its name when it is complete; raises
-    OutputError with FFmpeg's words otherwise.
+    Both videos must have the same frames. The file carries the AI-altered mark, as every output does, and appears
+    under its name when it is complete; raises OutputError with FFmpeg's words otherwise.
     """
     temporary = target.with_name(f".{target.stem}.part.mp4")
     try:
@@ -33,6 +34,8 @@ def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path
             rate = left.streams.video[0].average_rate or Fraction(25)
             with av.open(str(temporary), "w", format="mp4") as container:
                 stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+                stream.thread_count = threads
+                container.metadata.update(container_tags({}))
                 stream.width, stream.height, stream.pix_fmt = 2 * _HALF_PX[0], _HALF_PX[1], "yuv420p"
                 inset = _inset(read_picture(picture))
                 for one, other in zip(left.decode(video=0), right.decode(video=0), strict=False):
@@ -41,6 +44,7 @@ def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path
                     frame = av.VideoFrame.from_ndarray(joined, format="rgb24")
                     container.mux(stream.encode(frame))
                 container.mux(stream.encode(None))
+        append_xmp_box(temporary)
         temporary.replace(target)
     except FFMPEG_ERRORS as error:
         raise OutputError(explain(str(target), "a side-by-side video", words(error), "check the folder")) from error

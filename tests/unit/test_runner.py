@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,12 +17,16 @@ import pytest
 
 import engine
 from engine.__main__ import main
-from engine.errors import DeviceError, InputError, OutputError
-from engine.runner import Progress
+from engine.errors import DeviceError, InputError, MediaError, OutputError
+from engine.result import Progress
 from engine.stages.generate import Generate
+from engine.video.ai_altered import is_marked
 from engine.video.sink import Sink
 from engine.video.source import open_source
+from kernels.compile import find_compiler
+from profiles.profile import load_profile
 from tests.clips import U8, cut_out, decoded, lay_down
+from tests.unit.media import make_clip
 
 COUNT = 24
 ROOT = Path(__file__).parents[2]
@@ -132,41 +137,47 @@ def test_an_encoder_that_fails_leaves_a_playable_partial_file(
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["out.partial.mp4"]
 
 
-def test_ctrl_c_leaves_no_broken_file(clip: Path, source: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_playable_partial_file(clip: Path, source: Path, tmp_path: Path) -> None:
     def interrupt(progress: Progress) -> None:
-        if progress.done == 10:
+        if progress.done == COUNT - 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         engine.run("tiny", source, clip, tmp_path / "out.mp4", on_progress=interrupt)
-    left = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
-    assert left in ([], ["out.partial.mp4"])
-    if left:
-        assert len(decoded(tmp_path / left[0])) <= 10
+    partial = tmp_path / "out.partial.mp4"
+    assert caught.value.partial_path == partial  # type: ignore[attr-defined]
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == [partial]
+    assert len(decoded(partial)) >= 1
 
 
-def test_an_interrupted_command_ends_with_130_and_says_where_the_rest_is(
-    clip: Path, source: Path, tmp_path: Path
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_ends_with_130_and_a_playable_partial_file(
+    how: signal.Signals, sample: Path, source: Path, tmp_path: Path
 ) -> None:
-    slow = cut_out(clip, tmp_path / "slow.mp4", start=0, count=COUNT, size=(1920, 1080))
-    arguments = ["run", "--profile", "tiny", "--source", str(source), str(slow), str(tmp_path / "out.mp4")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engine", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    arguments = [
+        "run",
+        "--profile",
+        "tiny",
+        "--source",
+        str(source),
+        str(sample / "clip.mp4"),
+        str(tmp_path / "out.mp4"),
+    ]
+    command = [sys.executable, "-m", "engine", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until = time.monotonic() + 60
-    while not list(tmp_path.glob(".out*")) and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None and time.monotonic() < until:
+        # a header alone is smaller: frames are being written
+        if any(path.stat().st_size > 40_000 for path in tmp_path.glob(".out*")):
+            break
+        time.sleep(0.01)
+    process.send_signal(how)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "interrupted" in said
-    left = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
-    assert left in (["slow.mp4"], ["out.partial.mp4", "slow.mp4"])
+    partial = tmp_path / "out.partial.mp4"
+    assert f"interrupted; what was written so far is {partial}" in said
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == [partial]
+    assert 1 <= len(decoded(partial)) < 250
 
 
 def test_a_bad_output_is_refused_before_a_model_is_loaded(
@@ -249,20 +260,44 @@ def test_wrong_options_end_with_code_2_and_a_sentence(
     assert "unexpected" not in said
 
 
-def test_a_whole_demo_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a socket was opened")
+NO_NETWORK = """
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+extern "C" int socket(int domain, int, int) {
+    if (domain == AF_INET || domain == AF_INET6) {
+        fprintf(stderr, "a network socket was opened\\n");
+        abort();
+    }
+    errno = EACCES;
+    return -1;
+}
+"""
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert main(["demo", "--out", str(tmp_path / "out")]) == 0
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["demo.mp4", "demo_side_by_side.mp4"]
-    with av.open(str(tmp_path / "out" / "demo.mp4")) as container:
+
+def test_a_whole_demo_needs_no_network(tmp_path: Path) -> None:
+    """Below Python: FFmpeg, ONNX Runtime and the kernels find a socket() that ends the process."""
+    (tmp_path / "no_network.cpp").write_text(NO_NETWORK)
+    blocker = tmp_path / "no_network.so"
+    subprocess.run(
+        [find_compiler(), "-shared", "-fPIC", "-o", str(blocker), str(tmp_path / "no_network.cpp")], check=True
+    )
+    environment = {**os.environ, "LD_PRELOAD": str(blocker)}
+    planted = "import socket; socket.socket()"
+    assert subprocess.run([sys.executable, "-c", planted], env=environment, check=False, capture_output=True).returncode
+
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "engine", "demo", "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "drawn faces only" in done.stdout
+    assert sorted(path.name for path in out.iterdir()) == ["demo.mp4", "demo_side_by_side.mp4"]
+    with av.open(str(out / "demo.mp4")) as container:
         assert len(container.streams.audio) == 1
-        assert any("altered" in str(value).lower() for value in container.metadata.values())
+    for path in out.iterdir():
+        with av.open(str(path)) as container:
+            assert is_marked(container.metadata)
 
 
 def test_doctor_tries_every_library_and_says_what_to_do(
@@ -313,3 +348,64 @@ def test_a_picture_on_its_side_is_worked_on_upright_and_stored_as_it_was(
     with open_source(lying, threads=1) as before, open_source(out, threads=1) as after:
         assert after.info.display_matrix == before.info.display_matrix
         assert after.info.rotation_deg == turn_deg
+
+
+def test_failed_frames_give_exit_code_4(
+    clip: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: Generate, frame: Any, crops: Any) -> Any:
+        if frame.meta is not None:
+            raise DeviceError("generate: wanted a result, got nothing; a planted fault")
+        return self.outputs[crops.shape[0]]
+
+    monkeypatch.setattr(Generate, "__call__", fail)
+    assert main(["run", "--profile", "tiny", "--source", str(source), str(clip), str(tmp_path / "out.mp4")]) == 4
+    assert f"{COUNT} frames went out unchanged; the first: generate: wanted a result" in capsys.readouterr().out
+
+
+def test_a_log_folder_that_cannot_be_made_does_not_stop_a_run(
+    clip: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    assert main(["run", "--profile", "tiny", "--source", str(source), str(clip), str(tmp_path / "out.mp4")]) == 0
+
+
+def test_a_picture_never_replaces_its_own_source(source: Path, sample: Path, tmp_path: Path) -> None:
+    face = tmp_path / "face.png"
+    face.write_bytes(source.read_bytes())
+    with pytest.raises(OutputError, match="wanted another file than the input, got the input itself"):
+        engine.run("tiny", face, sample / "source_2.png", face)
+    assert face.read_bytes() == source.read_bytes()
+
+
+def test_a_bad_picture_output_is_refused_before_a_model_is_loaded(
+    source: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("engine.pipeline.find", never)
+    for out in (tmp_path / "missing" / "out.png", tmp_path / "out.mp4"):
+        with pytest.raises(OutputError):
+            engine.run("tiny", source, sample / "source_2.png", out)
+
+
+def test_an_address_is_not_taken_for_a_path(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"^rtsp://127\.0\.0\.1:1/none: wanted a video that FFmpeg can read, got "):
+        engine.run("tiny", source, "rtsp://127.0.0.1:1/none", tmp_path / "out.mp4")
+
+
+def test_a_run_without_faces_says_what_it_saw(source: Path, tmp_path: Path) -> None:
+    grey = make_clip(tmp_path / "in.mp4", size=(320, 240))
+    result = engine.run("tiny", source, grey, tmp_path / "out.mp4")
+    if not result.faces:
+        assert any(note.startswith("no face was found: the best score seen was 0.") for note in result.notes)
+
+
+def test_more_faces_than_room_are_told(clip: Path, source: Path, tmp_path: Path) -> None:
+    profile = load_profile("tiny")
+    profile = dataclasses.replace(profile, track=dataclasses.replace(profile.track, faces=1))
+    result = engine.run(profile, source, clip, tmp_path / "out.mp4")
+    assert (result.faces, result.crowded) == (COUNT, COUNT)
+    assert any(note.startswith(f"{COUNT} frames showed more than 1 faces") for note in result.notes)
