@@ -421,22 +421,25 @@ def test_second_pass_and_bad_thread_count(tmp_path: Path) -> None:
 
 
 def test_closing_from_another_thread_ends_the_iteration(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "in.mp4", pts=range(200))
-    source = open_source(clip, threads=2)
-    delivered = threading.Event()
+    source = open_source(make_clip(tmp_path / "in.mp4", pts=range(60)), threads=2)
+    delivered, closed = threading.Event(), threading.Event()
     frames = []
 
     def read() -> None:
         for item in source:
             frames.append(item)
             delivered.set()
+            if len(frames) == 5:
+                closed.wait(60)
 
     reader = threading.Thread(target=read)
     reader.start()
-    assert delivered.wait(10)
+    assert delivered.wait(60)
     source.close()
-    reader.join(10)
+    closed.set()
+    reader.join(60)
     assert not reader.is_alive()
+    assert len(frames) < 60
     source.close()
     assert isinstance(frames[0], DecodedFrame)
     assert frames[0].planes()[0].shape == (48, 64)
