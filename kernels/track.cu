@@ -167,6 +167,7 @@ extern "C" __global__ void track(
     const bool one = rules.select == SELECT_LARGEST || rules.select == SELECT_LEFTMOST;
     const int limit = one ? 1 : f.room;
     for (int s = threadIdx.x; s < t.room; s += blockDim.x) {
+        if (rules.select == SELECT_LARGEST && row_of[s] < 0) t.selected[s] = 0;
         if (row_of[s] < 0) continue;
         int rank = 0;
         for (int o = 0; o < t.room; ++o)

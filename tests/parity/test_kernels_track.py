@@ -168,6 +168,23 @@ def test_equally_large_faces_stay_by_slot(device: Device) -> None:
     ]
 
 
+def test_the_largest_face_stays_until_another_is_a_fifth_larger(device: Device) -> None:
+    scene = Scene(device, 8, 4, "largest")
+    middles, scores = np.array([[100.0, 0], [400, 0]]), np.array([0.9, 0.8])
+    shown = [scene.step(rows(middles, np.array([90, side]), scores)) for side in (85, 95, 98, 101, 95, 90)]
+    assert shown == [[1], [1], [1], [2], [2], [2]]  # 98 px square is 1.19 of 90, 101 px is 1.26
+
+
+def test_a_frame_without_detection_is_no_cut(device: Device) -> None:
+    """The cut word is the last detection's, which has had its effect."""
+    scene = Scene(device, 8, 4)
+    one = rows(np.array([[100.0, 100.0]]), np.array([90]), np.array([0.9]))
+    assert scene.step(one, cut=True) == [1]
+    assert scene.step(None, cut=True) == [1]
+    assert scene.read("status")[launch.STATUS_CUT] == 0
+    assert scene.step(one) == [1]
+
+
 def test_a_face_of_quite_another_size_in_the_same_place_is_another_face(device: Device) -> None:
     scene = Scene(device, 8, 4, max_misses=0)
     middle = np.array([[300.0, 300.0]])
