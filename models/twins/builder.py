@@ -14,8 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
+
+try:
+    import onnx
+    from onnx import TensorProto, helper
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "models.twins: wanted the package onnx, got none; install it with pip install 'face-engine[build]'"
+    ) from error
 
 __all__ = ["NOTICE", "Axis", "Graph", "Tensor", "TwinError", "noise"]
 
@@ -167,7 +173,8 @@ class Graph:
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         tensor = Tensor(self._name("c"), array.shape)
-        self._store(tensor.name, array, exact=exact)
+        if self.has_weights:
+            self._store(tensor.name, array, exact=exact)
         return tensor
 
     def stored(self, tensor: Tensor) -> npt.NDArray[np.float32]:
