@@ -94,15 +94,16 @@ class PictureReader:
 
 
 def latents_of(identities: list[Identity], swapper: ModelFile) -> F32:
-    """float32 [S, 512]: each identity through the swapper's emap, unit length where its contract says so."""
-    emap, facts = swapper.emap(), swapper.contract.emap
-    if emap is None or facts is None:
-        raise ModelError(
-            explain(
-                str(swapper.path), "a stored emap", "none", f"add the published file again: {swapper.contract.file}"
-            )
-        )
-    latents = np.stack([identity.embedding for identity in identities]) @ emap
+    """float32 [S, 512]: each identity as the swapper's contract takes it, through its emap where it has one."""
+    units = np.stack([identity.embedding for identity in identities])
+    facts = swapper.contract.emap
+    if facts is None:
+        return np.ascontiguousarray(units, dtype=np.float32)
+    emap = swapper.emap()
+    if emap is None:
+        do = f"add the published file again: {swapper.contract.file}"
+        raise ModelError(explain(str(swapper.path), "a stored emap", "none", do))
+    latents = units @ emap
     if facts.normalise_latent:
         latents /= np.linalg.norm(latents, axis=1, keepdims=True)
     return np.ascontiguousarray(latents, dtype=np.float32)

@@ -260,6 +260,7 @@ def _find_models(profile: Profile) -> dict[str, ModelFile]:
                     "correct it",
                 )
             )
+    _refuse_what_does_not_run(profile, models)
     accepted = models["swapper"].contract.embedder
     if models["embedder"].contract.name not in accepted:
         raise ModelError(
@@ -271,6 +272,20 @@ def _find_models(profile: Profile) -> dict[str, ModelFile]:
             )
         )
     return models
+
+
+def _refuse_what_does_not_run(profile: Profile, models: dict[str, ModelFile]) -> None:
+    """Contracts that this release knows but has no stages for are refused by name, never run as something else."""
+    detector, swapper = models["detector"].contract, models["swapper"].contract
+    where = f"profile {profile.name}"
+    if detector.detector is None or detector.detector.kind != "scrfd" or detector.detector.letterbox != "top_left":
+        kind = detector.detector.kind if detector.detector else "none"
+        wanted = "a detector of SCRFD's kind, letterboxed at the top left"
+        raise ModelError(explain(where, wanted, f"{detector.name} ({kind})", "name det_10g or another SCRFD file"))
+    facts = swapper.swapper
+    if facts is None or facts.source != "embedding" or facts.identity_map:
+        wanted = "a swapper whose source is an embedding as it is"
+        raise ModelError(explain(where, wanted, swapper.name, "name inswapper_128 or another of that kind"))
 
 
 def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], colour: Colour) -> list[Frame]:

@@ -104,7 +104,12 @@ def run_video(
         ring.failure.partial_path = partial  # type: ignore[attr-defined]
         ring.failure.frames_written = result.frames  # type: ignore[attr-defined]
         raise ring.failure
-    sink.close()
+    try:
+        sink.close()
+    except BaseException as error:
+        error.partial_path = sink.abort()  # type: ignore[attr-defined]
+        error.frames_written = result.frames  # type: ignore[attr-defined]
+        raise
     result.wall_s = time.perf_counter() - start
     result.notes += [*source.notes, *sink.notes, *_what_to_know(pipeline, result)]
     return result

@@ -15,7 +15,7 @@ __all__ = ["Colour", "StreamInfo", "VideoInfo"]
 class Colour:
     """Colour of a video: what to compute with, and the tags that are written to the output unchanged."""
 
-    matrix: Literal["bt601", "bt709"]  # the coefficients to compute with
+    matrix: Literal["bt601", "bt709", "bt2020"]  # the coefficients to compute with
     full_range: bool  # luma 0..255 rather than 16..235
     assumed: bool  # True: the file names no matrix; 601 below 720 lines, else 709
     matrix_tag: int  # ISO/IEC 23091-2 code points, 2 = unspecified

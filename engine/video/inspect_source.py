@@ -6,7 +6,7 @@ import math
 import re
 import struct
 from fractions import Fraction
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import av
 
@@ -156,13 +156,19 @@ def _frame_count(
     return None, "unknown"
 
 
+# of the constant-luminance form of BT.2020 (10) and of SMPTE 240M (7), the nearest that the kernels have
+_MATRIX_OF_TAG: Final[dict[int, Literal["bt601", "bt709", "bt2020"]]] = {
+    1: "bt709", 4: "bt601", 5: "bt601", 6: "bt601", 7: "bt709", 9: "bt2020", 10: "bt2020",
+}  # fmt: skip
+
+
 def _colour(stream: av.VideoStream, first: av.VideoFrame, notes: list[str]) -> Colour:
     context = stream.codec_context
     tag = int(first.colorspace)
     is_rgb, is_gray = first.format.is_rgb, len(first.format.components) <= 2
-    by_height: Literal["bt601", "bt709"] = "bt601" if first.height < 720 else "bt709"
-    assumed = is_rgb or tag not in (1, 4, 5, 6, 7, 9, 10)
-    matrix: Literal["bt601", "bt709"] = by_height if assumed else "bt601" if tag in (4, 5, 6) else "bt709"
+    by_height: Literal["bt601", "bt709", "bt2020"] = "bt601" if first.height < 720 else "bt709"
+    assumed = is_rgb or tag not in _MATRIX_OF_TAG
+    matrix = by_height if assumed else _MATRIX_OF_TAG[tag]
     range_tag = int(first.color_range)
     if is_rgb:  # converted by us: written as limited, with the matrix that we used
         tag, range_tag = (6 if matrix == "bt601" else 1), 1
@@ -171,8 +177,10 @@ def _colour(stream: av.VideoStream, first: av.VideoFrame, notes: list[str]) -> C
             f"the file names no colour matrix; {matrix.upper().replace('BT', 'BT.')} was assumed for "
             f"{first.height} lines" + ("" if range_tag else ", limited range")
         )
-    elif tag in (7, 9, 10):
-        notes.append("its colour matrix is processed with the coefficients of BT.709, there and back")
+    elif tag in (7, 10):
+        notes.append(
+            f"its colour matrix is processed with the coefficients of {matrix.replace('bt', 'BT.')}, there and back"
+        )
     full = range_tag == _RANGE_FULL or first.format.name.startswith("yuvj")
     if is_gray and not range_tag and context.codec.canonical_name not in ("h264", "hevc"):
         full = True  # FFmpeg's convention for gray

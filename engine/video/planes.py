@@ -18,7 +18,7 @@ __all__ = ["DIRECT_FORMATS", "Converter", "Deinterlacer", "conversion_note", "pl
 DIRECT_FORMATS: Final = ("yuv420p", "yuvj420p", "nv12")
 
 _NO_CONVERSION: Final = ("bayer_", "xyz12")
-_SWS_COLORSPACE: Final = {"bt601": "ITU601", "bt709": "ITU709"}
+_SWS_COLORSPACE: Final = {"bt601": "ITU601", "bt709": "ITU709", "bt2020": "BT2020"}
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[U8Plane, ...]:

@@ -136,20 +136,31 @@ class Sink:
             self._container.mux_one(packet)
 
     def close(self) -> Path:
-        """Flush, finish and rename to the final name. Raises OutputError and leaves nothing on failure."""
+        """Flush, finish and rename to the final name. Raises OutputError and leaves nothing on failure.
+
+        After Ctrl-C in here, `abort()` still keeps the pictures that were muxed.
+        """
         with self._lock:
             self._check_open()
-            self._state = "closed"
             try:
                 if self.frames_written == 0:
                     raise OutputError(explain(self._place.name, "at least one picture", "none", "check the input"))
                 with self._explained("the end of the file"):
                     self._finish_container()
-                    self._notes += what_was_lost(self._place.temporary, self._expected)
-                return self._place.complete()
-            except BaseException:
+                final = self._place.complete()
+            except Exception:
+                self._state = "closed"
                 self._place.discard()
                 raise
+            except BaseException:  # Ctrl-C while the encoder empties itself: abort() keeps what is there
+                self._failed = True
+                raise
+            self._state = "closed"
+            try:
+                self._notes += what_was_lost(final, self._expected)
+            except (*FFMPEG_ERRORS, OutputError) as error:  # the file is whole; only the account of it is not
+                self._notes.append(f"what the output lost could not be read back: {words(error)}")
+            return final
 
     def abort(self) -> Path | None:
         """Finish what was written so far as NAME.partial.SUFFIX and return that path.
