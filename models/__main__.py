@@ -1,4 +1,4 @@
-"""python -m models {add,list}: which ONNX file serves which contract."""
+"""python -m models {add,list,twin}: which ONNX file serves which contract; random twins for cost and tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ def main(arguments: list[str] | None = None) -> int:
     adding.add_argument("--as", dest="wanted", metavar="CONTRACT", help="the contract, where several fit")
     adding.add_argument("--replace", action="store_true", help="replace the file that serves the contract now")
     commands.add_parser("list", help="contracts by role, and the files that serve them")
+    twin = commands.add_parser("twin", help="write a published topology with random weights, for cost and tests only")
+    twin.add_argument("rest", nargs=argparse.REMAINDER, help="NAME and options; without any, all are listed")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "twin":
+        from models.twins.__main__ import main as write_twins  # needs the extra "build"
+
+        return write_twins(chosen.rest)
     try:
         if chosen.command == "add":
             _add(chosen.file, chosen.wanted, chosen.replace)

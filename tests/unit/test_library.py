@@ -364,3 +364,11 @@ def test_list_shows_every_contract_under_its_role(capsys: pytest.CaptureFixture[
     assert lines[in_order["det_10g"]] == "  det_10g                  no file; published as det_10g.onnx"
     assert lines[in_order["wav2lip_256"]].endswith("no file; published as wav2lip256.pth, to be exported to ONNX")
     assert lines[in_order["tiny_swapper"]].endswith("(drawn faces only)")
+
+
+def test_twins_are_listed_by_the_same_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["twin"]) == 0
+    said = capsys.readouterr().out
+    assert "random weights" in said
+    assert "inswapper_128" in said
+    assert main(["twin", "none"]) == 2
