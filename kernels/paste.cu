@@ -42,9 +42,9 @@ __device__ __forceinline__ float read(const float* plane, const Taps& t) {
     return plane[t.a] * t.wa + plane[t.b] * t.wb + plane[t.c] * t.wc + plane[t.d] * t.wd;
 }
 
-// The mask at a crop coordinate, 0 outside the crop, times opacity.
+// The mask at a crop coordinate, 0 outside the crop and where it is NaN, times opacity.
 __device__ __forceinline__ float mask_at(const Face& f, const Taps& t, float u, float v, float opacity) {
-    return leastf(read(f.mask, t) * cover(u, f.width) * cover(v, f.height) * opacity, 1.0f);
+    return clamp(read(f.mask, t) * cover(u, f.width) * cover(v, f.height) * opacity, 0.0f, 1.0f);
 }
 
 __device__ __forceinline__ Rgb face_at(const Face& f, const Taps& t, const Norm& norm) {
@@ -58,10 +58,8 @@ __device__ __forceinline__ Rgb face_at(const Face& f, const Taps& t, const Norm&
     return out;
 }
 
-// Nothing of a face counts where its mask is 0, not even NaN.
-__device__ __forceinline__ u8 blend(u8 old, float value, float part) {
-    return part > 0.0f ? code(mix((float)old, value, part)) : old;
-}
+// A part of 0 gives the old code back, bit by bit: a face's colours are finite, having been clamped.
+__device__ __forceinline__ u8 blend(u8 old, float value, float part) { return code(mix((float)old, value, part)); }
 
 // The first column from `from` on that belongs to this lane. Counted from column 0, so that a column has the same
 // lane for every face and faces need no barrier between them.

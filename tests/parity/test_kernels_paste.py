@@ -60,11 +60,17 @@ def levels(a: Array, b: Array) -> npt.NDArray[np.int64]:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("size", [(160, 120), (161, 119)])
+@pytest.mark.parametrize(
+    ("size", "colour"), [((160, 120), Colour("bt601", True, "center")), ((161, 119), Colour("bt709", False, "left"))]
+)
 def test_paste_is_the_twin_and_stays_in_its_rectangle(
-    device: Device, rng: np.random.Generator, place: tuple[float, float, tuple[float, float]], size: tuple[int, int]
+    device: Device,
+    rng: np.random.Generator,
+    place: tuple[float, float, tuple[float, float]],
+    size: tuple[int, int],
+    colour: Colour,
 ) -> None:
-    picture = noise(rng, *size)
+    picture = noise(rng, *size, colour)
     frame = put_frame(device, picture, extra_bytes=11)
     face = rng.random((1, 3, 40, 48))
     mask = rng.random((40, 48)) * (rng.random((40, 48)) > 0.3)
@@ -83,11 +89,13 @@ def test_paste_is_the_twin_and_stays_in_its_rectangle(
         assert np.array_equal(theirs[free], before[free])
 
 
-def test_a_mask_of_zero_changes_no_bit(device: Device, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("nothing", [0.0, -1.0, np.nan])
+def test_a_mask_of_nothing_changes_no_bit(device: Device, rng: np.random.Generator, nothing: float) -> None:
     picture = noise(rng, 64, 48)
     frame = put_frame(device, picture)
     face = np.full((1, 3, 32, 32), np.nan)  # not even through NaN
-    rectangles = paste(device, frame, face, np.zeros((32, 32)), frame_from_crop(1.1, 20, (30, 20), 32)[None])
+    mask = np.full((32, 32), nothing)
+    rectangles = paste(device, frame, face, mask, frame_from_crop(1.1, 20, (30, 20), 32)[None])
     assert (rectangles[0, 2:] > rectangles[0, :2]).all()
     assert np.array_equal(frame.read().y, picture.y)
     assert np.array_equal(frame.read().uv, picture.uv)
