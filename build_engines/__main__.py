@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from build_engines.flavour import FLAVOURS, BuildError, find_flavour
-from models.library import ModelFileError
+from models.model_files import ModelFileError
 from models.plan_file import Manifest, PlanError, discard, listed, plan_folder
 from models.tables import TableError
 from profiles.profile import load_profile

@@ -16,7 +16,7 @@ from build_engines.samples import Inputs, Samples
 from build_engines.sensitivity import Search, drift_of, find_sensitive, run_model
 from build_engines.surgery import prepare, static_shapes
 from models.contract import FOLDER as MODELS
-from models.library import ModelFile, find
+from models.model_files import ModelFile, find
 from models.plan_file import Manifest, PlanError, PlanKey, load_plan, plan_folder, write_plan
 from profiles.profile import Models, Profile
 

@@ -33,7 +33,7 @@ from kernels.launch import (
     similarity_into,
 )
 from models.contract import load_template
-from models.library import ModelFile
+from models.model_files import ModelFile
 from models.spec import Spec
 
 __all__ = ["Inputs", "Samples", "sample_clip"]

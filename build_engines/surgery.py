@@ -14,7 +14,7 @@ import onnxruntime
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from build_engines.flavour import BuildError
-from models.library import ModelFile
+from models.model_files import ModelFile
 
 __all__ = ["prepare", "static_shapes"]
 

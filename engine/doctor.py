@@ -97,7 +97,7 @@ def _kernels() -> Finding:
 def _onnxruntime() -> Finding:
     import onnxruntime
 
-    from models.library import find
+    from models.model_files import find
 
     model = find("tiny_refiner")
     session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
@@ -111,6 +111,7 @@ def _onnxruntime() -> Finding:
 
 def _codec(encoder: str, name: str) -> Finding:
     import av
+    from av import library_versions
 
     if encoder not in av.codecs_available:
         return Finding(name, "missing", f"this FFmpeg has no {encoder}", "install av from its wheel")
@@ -126,12 +127,13 @@ def _codec(encoder: str, name: str) -> Finding:
             container.mux(stream.encode(None))
         with av.open(path) as container:
             decoded = sum(1 for _ in container.decode(video=0))
+    version = ".".join(map(str, library_versions["libavcodec"]))
     if decoded != 1:
         return Finding(name, "broken", f"{encoder} wrote a frame, the decoder returned {decoded}", "reinstall av")
     return Finding(
         name,
         "ok",
-        f"{encoder} wrote a frame and FFmpeg {'.'.join(map(str, av.library_versions['libavcodec']))} read it",
+        f"{encoder} wrote a frame and FFmpeg {version} read it",
     )
 
 
@@ -202,7 +204,7 @@ def _nvidia_codec(codec: str, mode: Literal["r", "w"], name: str) -> Finding:
 
 def _models() -> Finding:
     from models.contract import contract_names
-    from models.library import find, installed
+    from models.model_files import find, installed
 
     held = installed()
     for name in held:

@@ -16,7 +16,7 @@ from engine.stages.identify import Embed
 from engine.stages.refine import Refine
 from engine.stages.track import Track, allocate_faces
 from kernels.launch import Colour, rgb_to_nv12_into
-from models.library import ModelFile
+from models.model_files import ModelFile
 from models.spec import Spec
 from profiles.profile import Profile
 

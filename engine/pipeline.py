@@ -31,7 +31,7 @@ from engine.timing import Timings
 from engine.video.pictures import read_picture
 from engine.video.turn import turned
 from kernels.launch import Colour, Select
-from models.library import ModelFile, ModelFileError, find
+from models.model_files import ModelFile, ModelFileError, find
 from models.spec import Spec
 from models.tables import TableError
 from profiles.profile import Profile, load_profile

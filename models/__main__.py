@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from models.contract import ROLES, Contract, contract_names, load_contract
-from models.library import ModelFileError, add, folder, installed
+from models.model_files import ModelFileError, add, folder, installed
 from models.tables import TableError
 
 

@@ -127,9 +127,7 @@ def _model(path: Path, data: mmap.mmap) -> OnnxFile:
     stored = {item.name for item in initializers}
     inputs = {name: value for name, value in inputs.items() if name not in stored}
     consumed.update(outputs)
-    return OnnxFile(
-        path, inputs, outputs, tuple(initializers), frozenset(consumed), opset, nodes, frozenset(operators)
-    )
+    return OnnxFile(path, inputs, outputs, tuple(initializers), frozenset(consumed), opset, nodes, frozenset(operators))
 
 
 def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import engine
 from engine.frame import held_buffer
 from engine.stages.identify import Embed
-from models.library import find
+from models.model_files import find
 from tests.clips import decoded
 
 F32 = npt.NDArray[np.float32]

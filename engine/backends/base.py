@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine.errors import DeviceError, explain
 from engine.frame import Buffer, Nv12Buffer
 from models.contract import Contract
-from models.library import ModelFile
+from models.model_files import ModelFile
 from models.spec import Spec
 
 __all__ = ["Backend", "Counters", "Session", "open_backend"]

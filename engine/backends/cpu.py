@@ -14,7 +14,7 @@ from engine.errors import DeviceError, explain
 from engine.frame import Buffer, Nv12Buffer
 from kernels.compile import HostTarget, KernelBuildError
 from kernels.launch import I420, Colour, Nv12, copy_nv12_into, copy_planar_into
-from models.library import ModelFile
+from models.model_files import ModelFile
 from models.spec import Spec
 
 __all__ = ["CpuBackend"]

@@ -10,7 +10,7 @@ import onnxruntime
 from engine.errors import DeviceError, ModelError, explain
 from engine.frame import Buffer
 from models.contract import Contract
-from models.library import ModelFile
+from models.model_files import ModelFile
 
 __all__ = ["OrtSession"]
 

@@ -31,7 +31,7 @@ from engine.backends.base import Session
 from engine.frame import Buffer
 from engine.pipeline import Pipeline
 from models.contract import load_contract, load_template
-from models.library import find
+from models.model_files import find
 from tests import oracle
 from tests.clips import decoded
 
@@ -65,10 +65,13 @@ class TimedSession:
     def __init__(self, session: Session) -> None:
         self.session, self.contract, self.total_ms = session, session.contract, 0.0
 
-    @property
-    def batch(self) -> int:
-        """Entries that one run takes."""
-        return self.session.batch
+    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
+        """As the session says."""
+        return self.session.fixed_shape(name)
+
+    def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        """As the session does."""
+        self.session.prepare(inputs, outputs)
 
     def run(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         """Run and add the time."""

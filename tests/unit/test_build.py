@@ -16,7 +16,7 @@ from build_engines.__main__ import main
 from build_engines.flavour import BuildError, find_flavour
 from build_engines.samples import Samples
 from models.contract import Drift, load_contract
-from models.library import find
+from models.model_files import find
 from models.plan_file import listed, plan_folder
 from profiles.profile import load_profile
 

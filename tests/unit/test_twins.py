@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 
 from models.contract import load_contract
-from models.library import recognise
+from models.model_files import recognise
 from models.onnx_file import sha256_of
 from models.twins import NOTICE, TWINS, Count, TwinError, count_twin, dinet, layers, registry, twin_names, write_twin
 from models.twins.__main__ import main

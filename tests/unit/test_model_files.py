@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.__main__ import main
 from models.contract import ROLES, Contract, contract_names, load_contract
-from models.library import ModelFileError, add, find, folder, recognise
+from models.model_files import ModelFileError, add, find, folder, recognise
 from models.onnx_file import read_onnx
 from models.spec import Spec
 
