@@ -89,9 +89,7 @@ class Pack:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def session(name: str) -> ort.InferenceSession:
-            return ort.InferenceSession(
-                str(folder / f"tiny_{name}.onnx"), options, providers=["CPUExecutionProvider"]
-            )
+            return ort.InferenceSession(str(folder / f"tiny_{name}.onnx"), options, providers=["CPUExecutionProvider"])
 
         self.detector, self.refiner, self.embedder, self.swapper = map(
             session, ("detector", "refiner", "embedder", "swapper")

@@ -105,9 +105,7 @@ def _colour(rng: np.random.Generator, table: npt.NDArray[np.float64], spread: fl
 
 def random_outer(rng: np.random.Generator, inner: Floats) -> Floats:
     """Hair, hat, outline and clothes; the neck has the skin of `inner`."""
-    values = {
-        name: rng.uniform(-1.0, 1.0) for name in ("face_width", "jaw_width", "chin_length", "ear_size", "collar")
-    }
+    values = {name: rng.uniform(-1.0, 1.0) for name in ("face_width", "jaw_width", "chin_length", "ear_size", "collar")}
     values["hair_amount"] = 0.0 if rng.random() < 0.06 else 1.0
     long = rng.random() < 0.45
     values["hair_length"] = rng.uniform(0.0, 1.0) if long else rng.uniform(-1.0, -0.55)
@@ -179,8 +177,6 @@ def random_person(rng: np.random.Generator, within: Range = Range()) -> Person:
 
 def calm(person: Person) -> Person:
     """The same person looking straight at us with a closed mouth in soft light."""
-    still = {
-        name: 0.0 for name in ("yaw", "pitch", "roll", "open", "wide", "blink", "gaze_x", "gaze_y", "brow_raise")
-    }
+    still = {name: 0.0 for name in ("yaw", "pitch", "roll", "open", "wide", "blink", "gaze_x", "gaze_y", "brow_raise")}
     light = {"light_x": -0.35, "light_y": -0.45, "light_gain": 1.0, "ambient": 0.5, "warmth": 0.1}
     return person.set({**still, **light, "smile": 0.3, "glasses": 0.0, "occluder": 0.0})

@@ -115,9 +115,7 @@ def swap_sample(rng: np.random.Generator, shake: float = 0.035) -> SwapSample:
     draw(person, view, target, target_mask)
     draw(person.wearing_face_of(Person(inner, person.outer, person.moment)), view, truth, truth_mask)
     target, truth = _finish(rng, [target, truth])
-    source = embed_crop(
-        rng, inner, 0.03, Range(yaw=25.0, pitch=12.0, roll=8.0, glasses=0.08, occluder=0.0, light=0.8)
-    )
+    source = embed_crop(rng, inner, 0.03, Range(yaw=25.0, pitch=12.0, roll=8.0, glasses=0.08, occluder=0.0, light=0.8))
     return SwapSample(target, truth, source, np.maximum(target_mask, truth_mask), inner, person, view, ground)
 
 

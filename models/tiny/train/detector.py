@@ -128,9 +128,7 @@ def assign(
             left_out |= (off[:, 0] <= (x1 - x0) / 2) & (off[:, 1] <= (y1 - y0) / 2)
         else:
             owner[near & fits] = k
-            left_out |= (
-                (off[:, 0] <= 1.5 * reach) & (off[:, 1] <= 1.5 * reach) & (np.abs(np.log2(side / sizes)) < 1.25)
-            )
+            left_out |= (off[:, 0] <= 1.5 * reach) & (off[:, 1] <= 1.5 * reach) & (np.abs(np.log2(side / sizes)) < 1.25)
     anchors = np.nonzero(owner >= 0)[0]
     left_out[anchors] = False
     return anchors, owner[anchors], left_out
@@ -184,9 +182,7 @@ def losses(
     else:
         box_loss = point_loss = logits.sum() * 0.0
     p = torch.sigmoid(logits)
-    focal = (
-        nn.functional.binary_cross_entropy_with_logits(logits, quality, reduction="none") * (quality - p).abs() ** 2
-    )
+    focal = nn.functional.binary_cross_entropy_with_logits(logits, quality, reduction="none") * (quality - p).abs() ** 2
     score_loss = (focal * weight).sum() / max(count, 1)
     return {
         "loss": score_loss + 2.0 * box_loss + 12.0 * point_loss,
@@ -209,6 +205,44 @@ def mirrored(images: np.ndarray, faces: Floats) -> tuple[np.ndarray, Floats]:
     return images[:, :, ::-1], out
 
 
+def zoomed(rng: np.random.Generator, images: np.ndarray, faces: Floats) -> tuple[np.ndarray, Floats]:
+    """A random part of every picture at twice its size: faces larger than any scene holds."""
+    size = images.shape[1]
+    half = size // 2
+    out_images, out_faces = np.empty_like(images), np.zeros_like(faces)
+    for n in range(len(images)):
+        real = np.nonzero(faces[n, :, 14] != 0.0)[0]
+        corner = rng.integers(0, half + 1, 2)
+        if len(real):  # mostly look at somebody
+            box = faces[n, real[-1], :4]
+            corner = np.clip((box[:2] + box[2:]) / 2 - half / 2 + rng.uniform(-20, 20, 2), 0, half).astype(np.int64)
+        x, y = int(corner[0]), int(corner[1])
+        out_images[n] = images[n, y : y + half, x : x + half].repeat(2, 0).repeat(2, 1)
+        shift = np.array([x, y], np.float32)
+        for k in real:
+            face = faces[n, k]
+            whole = (np.tile(-shift, 2) + face[:4]) * 2
+            cut = np.clip(whole, 0, size)
+            shown = (
+                max(cut[2] - cut[0], 0)
+                * max(cut[3] - cut[1], 0)
+                / max((whole[2] - whole[0]) * (whole[3] - whole[1]), 1e-6)
+            )
+            if shown > 0.1:
+                out_faces[n, k, :4], out_faces[n, k, 4:14] = cut, (face[4:14] - np.tile(shift, 5)) * 2
+                out_faces[n, k, 14] = face[14] if shown > 0.55 else -1.0
+    return out_images, out_faces
+
+
+def enlarged(images: np.ndarray, faces: Floats, count: int = 4) -> tuple[np.ndarray, Floats]:
+    """The pictures with the largest faces, whole, at twice their size: what a 640-pixel input sees of a webcam."""
+    heights = np.where(faces[:, :, 14] > 0, faces[:, :, 3] - faces[:, :, 1], 0.0).max(1)
+    pick = np.argsort(-heights)[:count]
+    twice = faces[pick].copy()
+    twice[:, :, :14] *= 2.0
+    return images[pick].repeat(2, 1).repeat(2, 2), twice
+
+
 def main() -> None:
     """python -m models.tiny.train.detector"""
     given = session.arguments("detector", 40.0)
@@ -217,18 +251,23 @@ def main() -> None:
     order = session.batches(len(all_faces), 16, given.seed)
     rng = np.random.default_rng(given.seed + 99)
     size = int(data["image"].shape[1])
-    grid = _grid(size)
+    grids = {size: _grid(size), 2 * size: _grid(2 * size)}
 
     def step(network: nn.Module, done: int) -> dict[str, Tensor]:
         pick = next(order)
         images, faces = np.asarray(data["image"][pick]), all_faces[pick]
         if rng.random() < 0.5:
             images, faces = mirrored(images, faces)
+        kind = rng.random()
+        if kind < 0.2:
+            images, faces = zoomed(rng, images, faces)
+        elif kind < 0.4:
+            images, faces = enlarged(images, faces)
         images = images[..., ::-1] if rng.random() < 0.15 else images  # red and blue exchanged: any skin, any light
         x = (session.pixels(images, given.device) * 255.0 - 127.5) / 128.0
         with session.mixed(given.device):
             levels = network(x)
-        return losses(levels, faces, grid)
+        return losses(levels, faces, grids[images.shape[1]])
 
     session.run("detector", given, Detector(), step, export, rate=2.0e-3)
 

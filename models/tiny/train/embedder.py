@@ -22,9 +22,7 @@ class Reader(nn.Module):  # type: ignore[misc]
             ConvBlock(96, 144, 2), Residual(144), ConvBlock(144, 32, 1, 1),
         )  # fmt: skip
         # Flattened, not pooled: where a brow is belongs to who it is.
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(32 * 49, 256), nn.ReLU(), nn.Linear(256, identity.PARAMETERS)
-        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(32 * 49, 256), nn.ReLU(), nn.Linear(256, identity.PARAMETERS))
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -38,15 +36,16 @@ class Embedder(nn.Module):  # type: ignore[misc]
     def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.reader = reader
-        linear, frequencies, phases = (torch.tensor(a, dtype=torch.float32) for a in identity.feature_map())
+        linear, frequencies, phases, mean = (torch.tensor(a, dtype=torch.float32) for a in identity.feature_map())
         self.register_buffer("linear", linear)
         self.register_buffer("frequencies", frequencies)
         self.register_buffer("phases", phases)
+        self.register_buffer("mean", mean)
 
     def features(self, parameters: Tensor) -> Tensor:
         """Visible identity parameters [n,26] -> embedding [n,512]."""
         waves = torch.cos(parameters @ self.frequencies + self.phases) * (2.0 / self.phases.shape[0]) ** 0.5
-        return torch.cat([parameters @ self.linear, waves], dim=1)
+        return torch.cat([parameters @ self.linear, waves], dim=1) - self.mean
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

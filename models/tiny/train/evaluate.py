@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from models.tiny import measure
 from models.tiny.pack import FOLDER, Pack
+from models.tiny.train import card as card_text
 
 # The least that the pack must do, on drawings that no training saw.
 BARS = {
@@ -90,6 +91,7 @@ def main() -> None:
         "training": training,
     }
     (given.folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    card_text.write(given.folder)
     print(json.dumps(card["figures"], indent=1))
     print("\n".join(missed) or "all bars met")
 

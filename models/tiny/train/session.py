@@ -28,9 +28,8 @@ def arguments(name: str, minutes: float) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--count", type=int, default=0, help="training samples to draw; 0 = this network's default")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--resume", type=Path, default=None, help="start from the averaged weights of this checkpoint"
-    )
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate, for a resumed run")
+    parser.add_argument("--resume", type=Path, default=None, help="start from the averaged weights of this checkpoint")
     given = parser.parse_args()
     torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
@@ -67,7 +66,7 @@ def batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
 
 def pixels(bytes_nhwc: np.ndarray, device: str) -> Tensor:
     """uint8 [n,h,w,3] -> float32 0..1 [n,3,h,w] in channels-last memory."""
-    tensor = torch.from_numpy(np.ascontiguousarray(bytes_nhwc)).to(device)
+    tensor = torch.from_numpy(np.array(bytes_nhwc)).to(device)  # a copy: memory maps are read-only
     return tensor.permute(0, 3, 1, 2).float().mul_(1.0 / 255.0)
 
 
@@ -75,6 +74,16 @@ def mixed(device: str) -> AbstractContextManager[None]:
     """Reduced precision for the forward pass: bfloat16 needs no loss scaling."""
     region: AbstractContextManager[None] = torch.autocast(device.split(":")[0], dtype=torch.bfloat16)
     return region
+
+
+def _record(given: argparse.Namespace, done: int, minutes: float) -> dict[str, object]:
+    return {
+        "steps": done,
+        "minutes": round(minutes, 1),
+        "seed": given.seed,
+        "device": given.device,
+        "threads": given.threads,
+    }
 
 
 def run(
@@ -90,22 +99,24 @@ def run(
 ) -> None:
     """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file."""
     network = network.to(given.device, memory_format=torch.channels_last).train()
+    earlier: list[dict[str, object]] = []
     if given.resume is not None:
-        network.load_state_dict(torch.load(given.resume, map_location=given.device)["average"])
+        saved = torch.load(given.resume, map_location=given.device)
+        network.load_state_dict(saved["average"])
+        earlier = saved.get("runs", [])
     average = Average(network, decay)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
     began = kept = time.monotonic()
     sums: dict[str, float] = {}
     done = 0
     while True:
-        spent = (time.monotonic() - began) / (60.0 * given.minutes)
-        if given.steps:
-            spent = max(spent, done / given.steps)
+        minutes = (time.monotonic() - began) / 60.0
+        spent = max(minutes / given.minutes, done / given.steps if given.steps else 0.0)
         if spent >= 1.0:
             break
         warm = min(1.0, (done + 1) / 150.0)
         for group in optimiser.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
+            group["lr"] = given.rate * rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
         losses = step(network, done)
         optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -116,28 +127,26 @@ def run(
         for key, value in losses.items():
             sums[key] = sums.get(key, 0.0) + float(value.detach())
         if done % every == 0:
-            minutes = (time.monotonic() - began) / 60.0
             line = " ".join(f"{key} {value / every:.4f}" for key, value in sums.items())
             print(f"{name} step {done} at {minutes:.1f} min: {line}", flush=True)
             sums = {}
         if time.monotonic() - kept > keep_every_s:
             kept = time.monotonic()
-            _keep(average, given, export)
-    _keep(average, given, export)
-    minutes = (time.monotonic() - began) / 60.0
-    record = {
-        "steps": done,
-        "minutes": round(minutes, 1),
-        "seed": given.seed,
-        "device": given.device,
-        "threads": given.threads,
-    }
-    Path(given.out).with_suffix(".json").write_text(json.dumps(record))
+            _keep(average, given, export, [*earlier, _record(given, done, minutes)])
+    runs = [*earlier, _record(given, done, minutes)]
+    _keep(average, given, export, runs)
     print(f"{name}: {done} steps in {minutes:.1f} min -> {given.out}", flush=True)
 
 
-def _keep(average: Average, given: argparse.Namespace, export: Callable[[nn.Module, Path], None]) -> None:
+def _keep(
+    average: Average,
+    given: argparse.Namespace,
+    export: Callable[[nn.Module, Path], None],
+    runs: list[dict[str, object]],
+) -> None:
+    """Checkpoint, ONNX file and the record of all runs that led to them."""
     out = Path(given.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"average": average.network.state_dict()}, out.with_suffix(".pt"))
+    torch.save({"average": average.network.state_dict(), "runs": runs}, out.with_suffix(".pt"))
     export(copy.deepcopy(average.network).cpu().float(), out)
+    out.with_suffix(".json").write_text(json.dumps(runs))

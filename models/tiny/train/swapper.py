@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from models.tiny.train import identity, onnx_out, session, store
 from models.tiny.train.embedder import Embedder, Reader
 
-_STYLE = 160
+_HIDDEN = 160
+_STYLE = _HIDDEN + identity.PARAMETERS
+_SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
 class Styled(nn.Module):  # type: ignore[misc]
@@ -28,10 +31,11 @@ class Styled(nn.Module):  # type: ignore[misc]
         )
         self.style = nn.ModuleList([nn.Linear(_STYLE, 2 * channels) for _ in range(2)])
         for layer in self.style:
-            nn.init.normal_(layer.weight, 0.0, 0.03)
+            # Strong from the first step: a style that whispers is ignored for thousands of steps.
+            nn.init.normal_(layer.weight, 0.0, 0.4 / _STYLE**0.5)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """x [n,c,h,w], style [n,160] -> the shape of x."""
+        """x [n,c,h,w], style [n,186] -> the shape of x."""
         y = x
         for i, (conv, layer) in enumerate(zip(self.convs, self.style, strict=True)):
             scale, shift = layer(style)[:, :, None, None].chunk(2, dim=1)
@@ -50,9 +54,12 @@ class Swapper(nn.Module):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.identity = nn.Linear(identity.EMBEDDING, identity.PARAMETERS)
-        self.style = nn.Sequential(
-            nn.Linear(identity.PARAMETERS, _STYLE), nn.ReLU(), nn.Linear(_STYLE, _STYLE), nn.ReLU()
+        self.identity.requires_grad_(False)  # solved, see start_from
+        self.hidden = nn.Sequential(
+            nn.Linear(identity.PARAMETERS, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU()
         )
+        for layer in (self.hidden[0], self.hidden[2]):
+            nn.init.kaiming_normal_(layer.weight)
         self.enter = nn.Sequential(nn.Conv2d(14, 48, 3, 1, 1), nn.ReLU())
         self.down32 = nn.Sequential(nn.Conv2d(48, 64, 3, 2, 1), nn.ReLU())
         self.at32 = nn.ModuleList([Styled(64) for _ in range(2)])
@@ -72,7 +79,8 @@ class Swapper(nn.Module):  # type: ignore[misc]
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """See the class; not clipped."""
-        style = self.style(self.identity(source))
+        who = self.identity(source) * (1.0 / _SPREAD)
+        style = torch.cat([who, self.hidden(who)], 1)
         place = self.place.expand(target.shape[0], -1, -1, -1)
         e64 = self.enter(torch.cat([nn.functional.pixel_unshuffle(target - 0.5, 2), place], 1))
         e32 = self.down32(e64)
@@ -108,9 +116,7 @@ def export(network: nn.Module, path: Path) -> None:
     """Writes the inswapper contract: target, source -> output, emap as the last, unused initializer."""
     axes = {name: {0: "n"} for name in ("target", "source", "output")}
     example = (torch.zeros(2, 3, 128, 128), torch.zeros(2, identity.EMBEDDING))
-    onnx_out.write(
-        Published(network), example, ["target", "source"], ["output"], axes, path, ("emap", identity.emap())
-    )
+    onnx_out.write(Published(network), example, ["target", "source"], ["output"], axes, path, ("emap", identity.emap()))
 
 
 def load_embedder(checkpoint: Path, device: str) -> Embedder:
@@ -141,13 +147,22 @@ def _detail(x: Tensor) -> Tensor:
     return x - nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
 
 
-def _embed_all(embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
-    """Embeddings of all source crops, in batches, without reduced precision."""
-    parts = []
-    with torch.no_grad():
-        for i in range(0, len(sources), 128):
-            parts.append(embedder(session.pixels(np.asarray(sources[i : i + 128]), device) * 2.0 - 1.0).cpu())
-    return torch.cat(parts)
+def _coarse(difference: Tensor) -> Tensor:
+    """Error of local means at four sizes: a tint that is small at every pixel is large here, and is learnt early."""
+    return torch.stack([nn.functional.avg_pool2d(difference, size).abs().mean() for size in (4, 8, 16, 32)]).sum()
+
+
+def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
+    """Embeddings of all source crops without reduced precision; kept in the cache for the next run."""
+    digest = hashlib.sha256(checkpoint.read_bytes() + repr((sources.shape, identity.SIGMA)).encode()).hexdigest()[:16]
+    kept = store.cache_folder() / f"embeddings-{digest}.npy"
+    if not kept.exists():
+        parts = []
+        with torch.no_grad():
+            for i in range(0, len(sources), 128):
+                parts.append(embedder(session.pixels(sources[i : i + 128], device) * 2.0 - 1.0).cpu().numpy())
+        np.save(kept, np.concatenate(parts))
+    return torch.from_numpy(np.load(kept))
 
 
 def _arguments() -> argparse.Namespace:
@@ -164,7 +179,7 @@ def main() -> None:
     data = store.pictures("swap", given.count or 24000, given.seed)
     embedder = load_embedder(given.embedder, given.device)
     goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32)))
-    seen = latents(_embed_all(embedder, data["source"], given.device))
+    seen = latents(_embed_all(given.embedder, embedder, data["source"], given.device))
     clean = latents(embedder.cpu().features(goal))
     embedder.to(given.device)
     network = Swapper()
@@ -189,7 +204,9 @@ def main() -> None:
         with session.mixed(given.device):
             read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
         who = nn.functional.smooth_l1_loss(read.float(), goal[pick].to(given.device), beta=0.15)
-        return {"loss": 4.0 * pixel + 5.0 * detail + 0.15 * who, "pixel": pixel, "detail": detail, "who": who}
+        coarse = _coarse((out - truth) * (0.3 + mask))
+        total = 4.0 * pixel + 5.0 * detail + 0.8 * who + 4.0 * coarse
+        return {"loss": total, "pixel": pixel, "detail": detail, "who": who, "coarse": coarse}
 
     session.run("swapper", given, network, step, export, rate=2.0e-3)
 
