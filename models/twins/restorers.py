@@ -25,7 +25,9 @@ def gfpgan(g: Graph, *, activation_scale: float = 1.0) -> None:
     are written as published: the style times the weights, the sum of their squares, + 1e-8, root, quotient, then a
     convolution whose weights are data; therefore batch 1 only.
     `activation_scale` multiplies the styles of the demodulated convolutions: the FP32 output stays (demodulation
-    divides it out), but the sums of squares pass FP16's 65504 from about 256 on and the picture goes flat.
+    divides it out), but the sums of squares pass FP16's 65504 in every one of them from about 250 on, most channels
+    come out as 0, and the picture goes flat. At 256, rounding every tensor to FP16 leaves 14 dB of the FP32 picture,
+    at 1 it leaves 66 dB (simulated, noise as input).
     """
     if g.batch != 1:
         raise TwinError(

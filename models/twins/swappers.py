@@ -18,8 +18,9 @@ def inswapper(g: Graph, *, activation_scale: float = 1.0) -> None:
 
     `target` [n, 3, 128, 128] RGB 0..1, `source` [n, 512] unit length; published with n = 1. The identity map
     `buff2fs`, 512 x 512, is the last initializer, and no node uses it.
-    `activation_scale` multiplies what enters each instance norm: the FP32 output stays (the norm divides it out),
-    but squares pass FP16's 65504 from about 100 on, and sink under its least number below about 0.001.
+    `activation_scale` multiplies what enters each instance norm: the FP32 output stays (the norm divides it out), but
+    squares pass FP16's 65504 in the last block from about 40 on and in all twelve norms from about 120 on. At 256,
+    rounding every tensor to FP16 leaves 25 dB of the FP32 picture, at 1 it leaves 72 dB (simulated, noise as input).
     """
     target = g.input("target", (g.batch, 3, 128, 128))
     latent = g.input("source", (g.batch, 512))
