@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("profile", help="a profile's name or .toml file, or: list, verify, prune")
     parser.add_argument("--flavour", choices=FLAVOURS, default="", help="default: what is installed")
     parser.add_argument("--arch", default="", help="such as sm_89,sm_120; default: the GPU of this machine")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="", help="default: the profile's")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="", help="default: the profile's")
     parser.add_argument("--clip", type=Path, help="frames to verify on; default: the sample clip (drawn faces only)")
     return parser
 
@@ -50,8 +50,6 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
     profile = load_profile(chosen.profile)
     flavour = find_flavour(chosen.flavour)
     precision = chosen.precision or profile.precision
-    if precision == "int8":
-        raise BuildError(f"profile {profile.name}: wanted fp32 or fp16, got int8; add --precision fp16")
     architectures = _architectures(chosen.arch)
     console.print(f"{flavour.name} {flavour.version}, {precision}, {', '.join(architectures)}", highlight=False)
     rows = []
@@ -74,13 +72,13 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
     table = Table(header_style="bold")
     for heading in ("model", "precision", "arch", "batch", "state"):
         table.add_column(heading)
-    for heading in ("size MB", "build s", "peak MB", "drift dB", "nodes fp16 / fp32"):
+    for heading in ("size MB", "build s", "peak MB", "drift dB", "nodes"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
             row.contract, row.precision, row.arch, str(row.batch), row.state, f"{row.plan_bytes / 1e6:.1f}",
             f"{row.build_s:.2f}", f"{row.peak_memory_mb:.0f}", f"{row.drift_db:.1f}",
-            f"{row.layers.get('fp16', 0)} / {row.layers.get('fp32', 0)}",
+            ", ".join(f"{count} {kind}" for kind, count in row.layers.items() if count),
         )  # fmt: skip
     console.print(table)
     print(json.dumps({"folder": str(plan_folder()), "plans": [{**vars(row), "path": row.path.name} for row in rows]}))

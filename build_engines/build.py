@@ -10,10 +10,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from build_engines.flavour import BuildError, Flavour
 from build_engines.precision import float_nodes, to_fp16
+from build_engines.quantise import Quantised, find_int8, quantisable, quantise
 from build_engines.samples import Inputs, Samples
-from build_engines.sensitivity import Search, drift_of, find_sensitive, run_model
+from build_engines.sensitivity import Drift, Search, drift_of, find_sensitive, run_model
 from build_engines.surgery import prepare, static_shapes
 from models.contract import FOLDER as MODELS
 from models.model_files import ModelFile, find
@@ -22,7 +25,7 @@ from profiles.profile import Models, Profile
 
 __all__ = ["Row", "build_profile"]
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -51,37 +54,61 @@ class _Model:
     precision: Precision
     samples: Samples
     say: Callable[[str], None]
-    search: Search | None = None
+    verdict: Search | Quantised | None = None
 
     def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Static sizes for this batch."""
         width, height = self.samples.detector_px()
         return static_shapes(self.file, {"n": batch, "h": height, "w": width})
 
-    def typed(self, batch: int) -> tuple[Any, Search, list[str]]:
-        """(graph with its types, what the simulation said, names of all its float nodes)."""
+    def typed(self, batch: int) -> tuple[Any, dict[str, Drift], dict[str, int]]:
+        """(graph with its types, drift by output, number of nodes by type) for a batch."""
         graph = prepare(self.file, self.shapes(batch))
-        nodes = float_nodes(graph)
-        if self.search is None:
-            single = graph if batch == 1 else prepare(self.file, self.shapes(1))
-            self.search = self._search(single)
-        if self.precision == "fp32":
-            return graph, self.search, nodes
-        return to_fp16(graph, self.search.keep_fp32), self.search, nodes
+        if self.verdict is None:
+            self.verdict = self._judge(graph if batch == 1 else prepare(self.file, self.shapes(1)))
+        verdict, nodes = self.verdict, set(float_nodes(graph))
+        if isinstance(verdict, Quantised):
+            if batch > 1:
+                feeds = [
+                    {name: np.repeat(value, batch, axis=0) for name, value in one.items()} for one in self._feeds()
+                ]
+                graph = quantise(graph, feeds, left_out=verdict.left_out, method=verdict.method)
+            else:
+                graph = verdict.model
+            layers = len(quantisable(prepare(self.file, self.shapes(1)))) - len(verdict.left_out)
+            return graph, verdict.drift, {"int8": layers, "fp32": len(nodes) - layers}
+        if self.precision == "fp16":
+            graph = to_fp16(graph, verdict.keep_fp32)
+        return graph, verdict.drift, {"fp16": len(nodes - verdict.keep_fp32), "fp32": len(verdict.keep_fp32 & nodes)}
 
-    def _search(self, graph: Any) -> Search:
-        feeds = self._feeds()
+    def _judge(self, graph: Any) -> Search | Quantised:
+        """Which nodes stay in which type, and what that costs; raises BuildError past the contract's drift."""
+        feeds, contract = self._feeds(), self.file.contract
+
+        def say(line: str) -> None:
+            self.say(f"{contract.name}: {line}")
+
         if self.precision == "fp32":
             untouched = run_model(_load(self.file), feeds)
             return Search(frozenset(float_nodes(graph)), drift_of(untouched, run_model(graph, feeds)), 0, 0)
-        target = self.file.contract.drift.fp16_psnr_db
-        search = find_sensitive(graph, feeds, target, say=lambda line: self.say(f"{self.file.contract.name}: {line}"))
-        if search.worst_db < target:
-            raise BuildError(
-                f"{self.file.contract.name}: wanted {target:.0f} dB or more in FP16, got {search.worst_db:.1f} dB "
-                f"with {len(search.keep_fp32)} nodes in FP32; {search.worst_block} drifts most: use --precision fp32"
-            )
-        return search
+        if self.precision == "int8":
+            target = contract.drift.int8_psnr_db
+            found = find_int8(graph, feeds, target, say=say)
+            kept = f"{len(found.left_out)} layers left out"
+            worst = sorted(found.left_out)[0] if found.left_out else "no single layer"
+            if found.worst_db >= target:
+                return found
+            reached = found.worst_db
+        else:
+            target = contract.drift.fp16_psnr_db
+            search = find_sensitive(graph, feeds, target, say=say)
+            kept, worst, reached = f"{len(search.keep_fp32)} nodes in FP32", search.worst_block, search.worst_db
+            if reached >= target:
+                return search
+        raise BuildError(
+            f"{contract.name}: wanted {target:.0f} dB or more in {self.precision.upper()}, got {reached:.1f} dB with "
+            f"{kept}; {worst} drifts most: use --precision fp32"
+        )
 
     def _feeds(self) -> Inputs:
         inputs = self.samples.inputs(self.role)
@@ -178,11 +205,11 @@ def _build(
     batch: int,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> Row:
-    graph, search, nodes = model.typed(batch)
+    graph, drifts, layers = model.typed(batch)
     start = time.perf_counter()
     built = flavour.build(graph.SerializeToString(), key.arch, where=key.contract, on_progress=on_progress)
     drift = {}
-    for name, one in search.drift.items():
+    for name, one in drifts.items():
         drift.update({f"{name}.psnr_db": one.psnr_db, f"{name}.cosine": one.cosine, f"{name}.max_abs": one.max_abs})
     manifest = Manifest(
         key=key,
@@ -191,7 +218,7 @@ def _build(
         tensors=dict(model.file.tensors),
         drift=drift,
         drift_source="simulated",
-        layers={"fp32": len(search.keep_fp32 & set(nodes)), "fp16": len(set(nodes) - search.keep_fp32)},
+        layers=layers,
         build_s=round(time.perf_counter() - start, 3),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
     )
