@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from engine.__main__ import _parser
+from tests.benchmark.readme_table import table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,3 +43,7 @@ def test_the_make_targets_exist() -> None:
 def test_every_linked_file_is_there() -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_every_figure_is_the_committed_measurements() -> None:
+    assert table() in README, "run: python -m tests.benchmark.readme_table"
