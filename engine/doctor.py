@@ -17,7 +17,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from engine.backends.base import open_backend
+from engine.backends import open_backend
 from kernels.launch import Colour, nv12_to_rgb_into
 from models.spec import Spec
 

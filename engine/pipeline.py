@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends.base import Backend, open_backend
+from engine.backends import open_backend
+from engine.backends.base import Backend
 from engine.errors import InputError, ModelError, explain
 from engine.frame import Frame
 from engine.identity import Identity, PictureReader, SourceFace, latents_of

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import DeviceError, explain
 from engine.frame import Buffer, Nv12Buffer
 from models.contract import Contract
 from models.model_files import ModelFile
 from models.spec import Spec
 
-__all__ = ["Backend", "Counters", "Session", "open_backend"]
+__all__ = ["Backend", "Counters", "Session"]
 
 
 @dataclass
@@ -91,42 +90,3 @@ class Backend(Protocol):
     def close(self) -> None:
         """Give everything back."""
         ...
-
-
-def open_backend(name: str, *, threads: int, say: Callable[[str], None]) -> Backend:
-    """The backend of this name; "auto" takes a GPU where there is one, else the CPU, and says which.
-
-    Raises DeviceError when "cuda" is asked for and can't be had.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise DeviceError(explain("backend", "auto, cpu or cuda", repr(name), "correct the name"))
-    if name in ("auto", "cuda"):
-        found, missing = _cuda_state()
-        if name == "cuda":
-            raise DeviceError(
-                explain("backend cuda", "a CUDA device and this engine's cuda backend", missing or found, _CUDA_FIX)
-            )
-        say(f"backend: cpu, {threads} threads ({missing or found})")
-    else:
-        say(f"backend: cpu, {threads} threads (asked for)")
-    from engine.backends.cpu import CpuBackend
-
-    return CpuBackend(threads)
-
-
-_CUDA_FIX = "run with --backend cpu, or install the driver; python -m engine doctor shows what was found"
-
-
-def _cuda_state() -> tuple[str, str]:
-    """(what was found, what is missing) of a CUDA device; nothing is loaded but the driver's library."""
-    import ctypes
-
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return "", "no NVIDIA driver: libcuda.so.1 was not found"
-    count = ctypes.c_int(0)
-    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    if status or not count.value:
-        return "", f"an NVIDIA driver without a usable device: cuInit or cuDeviceGetCount gave {status}"
-    return f"{count.value} CUDA device(s), whose runtime backend is not part of this release", ""
