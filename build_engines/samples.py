@@ -7,7 +7,6 @@ aligned crops at detected points for the rest, latents of detected faces for the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from build_engines.flavour import BuildError
-from kernels.compile import HostTarget
+from kernels.compile import HostTarget, HostTensor
 from kernels.launch import (
     CANDIDATES_MAX,
     Candidates,
@@ -43,33 +42,6 @@ U8 = npt.NDArray[np.uint8]
 Inputs = list[dict[str, F32]]
 
 _FACES = 64
-
-
-@dataclass(frozen=True)
-class HostTensor:
-    """A NumPy array as the kernels take it."""
-
-    array: npt.NDArray[Any]
-
-    @property
-    def ptr(self) -> int:
-        """Address of the first element."""
-        return int(self.array.ctypes.data)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of all axes."""
-        return self.array.shape
-
-    @property
-    def dtype(self) -> str:
-        """The element type's NumPy name."""
-        return str(self.array.dtype)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array."""
-        return int(self.array.nbytes)
 
 
 def sample_clip() -> Path:

@@ -5,12 +5,13 @@ loads. Both are cached on disk.
 """
 
 from kernels.compile_cuda import ARCHITECTURES, KernelUse, compile_cubin, kernel_uses, refuse_spills
-from kernels.compile_host import HostTarget, build_library, find_compiler, kernel_names
+from kernels.compile_host import HostTarget, HostTensor, build_library, find_compiler, kernel_names
 from kernels.sources import KernelBuildError, cache_folder
 
 __all__ = [
     "ARCHITECTURES",
     "HostTarget",
+    "HostTensor",
     "KernelBuildError",
     "KernelUse",
     "build_library",

@@ -11,8 +11,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy.typing as npt
 
 from kernels.launch_types import Arg
 from kernels.sources import (
@@ -160,6 +163,33 @@ def _load(path: Path) -> ctypes.CDLL:
         finally:
             if ours:
                 del os.environ["GOMP_SPINCOUNT"]
+
+
+@dataclass(frozen=True)
+class HostTensor:
+    """A NumPy array as the launchers take it; it keeps its memory alive."""
+
+    array: npt.NDArray[Any]
+
+    @property
+    def ptr(self) -> int:
+        """Address of the first element."""
+        return int(self.array.ctypes.data)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents, slowest first."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of the element type."""
+        return str(self.array.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole array."""
+        return int(self.array.nbytes)
 
 
 class HostTarget:

@@ -8,46 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kernels import launch
+from kernels.compile import HostTensor
 from kernels.compile_host import HostTarget, kernel_names
 from kernels.launch import I420, Arg, Candidates, Colour, CutState, Detections, Faces, Nv12, Tracks
 
 ONES, ZEROS = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 TEMPLATE = ((11.0, 13.0), (20.0, 13.0), (16.0, 18.0), (12.0, 23.0), (20.0, 23.0))
-
-
-@dataclass
-class Array:
-    """A tensor over a host array that it keeps alive."""
-
-    array: npt.NDArray[Any]
-
-    @property
-    def ptr(self) -> int:
-        """Address of the first element."""
-        return self.array.ctypes.data
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extents, slowest first."""
-        return self.array.shape
-
-    @property
-    def dtype(self) -> str:
-        """NumPy name of the type."""
-        return str(self.array.dtype)
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the array."""
-        return self.array.nbytes
 
 
 class Recorder:
@@ -70,18 +42,18 @@ class Cases:
         self.target = target
         self.rng = np.random.default_rng(3)
 
-    def f32(self, *shape: int) -> Array:
+    def f32(self, *shape: int) -> HostTensor:
         """Random float32."""
-        return Array(self.rng.random(shape, np.float32))
+        return HostTensor(self.rng.random(shape, np.float32))
 
-    def zeros(self, *shape: int, dtype: str = "int32") -> Array:
+    def zeros(self, *shape: int, dtype: str = "int32") -> HostTensor:
         """A zeroed tensor."""
-        return Array(np.zeros(shape, dtype))
+        return HostTensor(np.zeros(shape, dtype))
 
-    def frame(self, width: int, height: int) -> tuple[Nv12, list[Array]]:
+    def frame(self, width: int, height: int) -> tuple[Nv12, list[HostTensor]]:
         """A random frame of exact size and what keeps it alive."""
-        y = Array(self.rng.integers(0, 256, (height, width), np.uint8))
-        uv = Array(self.rng.integers(0, 256, ((height + 1) // 2, (width + 1) // 2 * 2), np.uint8))
+        y = HostTensor(self.rng.integers(0, 256, (height, width), np.uint8))
+        uv = HostTensor(self.rng.integers(0, 256, ((height + 1) // 2, (width + 1) // 2 * 2), np.uint8))
         return Nv12(y.ptr, uv.ptr, width, uv.shape[1], width, height, Colour()), [y, uv]
 
     def pixels(self) -> None:
@@ -111,7 +83,7 @@ class Cases:
         for room, share in ((64, 0.2), (8, 0.9)):
             held = Candidates(self.f32(room), self.zeros(room), self.f32(room, 4), self.f32(room, 5, 2), self.zeros(4))
             launch.reset_into(t, held)
-            scores = [Array((self.rng.random((n, 1)) < share).astype(np.float32)) for n in (128, 32, 8)]
+            scores = [HostTensor((self.rng.random((n, 1)) < share).astype(np.float32)) for n in (128, 32, 8)]
             boxes, points = ([self.f32(n, c) for n in (128, 32, 8)] for c in (4, 10))
             launch.scrfd_decode_into(
                 t, scores, boxes, points, held, strides=(8, 16, 32), anchors_per_cell=2, input_size=(64, 64),
@@ -137,8 +109,8 @@ class Cases:
         faces = Faces(**(rows | {"count": self.zeros(1), "status": self.zeros(8)}))
         for step in range(6):
             found = Detections(
-                Array(np.array([[60 * i, 0, 60 * i + 40, 50] for i in range(7)], np.float32) + step),
-                self.f32(7, 5, 2), self.f32(7), Array(np.array([(7, 3, 0, 0, 7, 2)[step]], np.int32)), self.f32(1),
+                HostTensor(np.array([[60 * i, 0, 60 * i + 40, 50] for i in range(7)], np.float32) + step),
+                self.f32(7, 5, 2), self.f32(7), HostTensor(np.array([(7, 3, 0, 0, 7, 2)[step]], np.int32)), self.f32(1),
             )  # fmt: skip
             launch.track_into(
                 t, self.held, found, self.cut, self.zeros(6), tracks, faces, max_misses=1, detected=step != 3
@@ -154,8 +126,8 @@ class Cases:
         t = self.target
         k, size = 3, 32
         places = ((10.0, 8.0, 0.7), (40.0, 25.0, 1.3), (12.0, 9.0, -0.8))
-        points = Array(np.array([np.array(TEMPLATE) * s + (x, y) for x, y, s in places], np.float32))
-        count = Array(np.array([k], np.int32))
+        points = HostTensor(np.array([np.array(TEMPLATE) * s + (x, y) for x, y, s in places], np.float32))
+        count = HostTensor(np.array([k], np.int32))
         forward, back, flags = self.f32(k, 2, 3), self.f32(k, 2, 3), self.zeros(k)
         launch.box_matrix_into(t, self.f32(k, 4), count, forward, back, flags, crop_size_px=(size, size))
         launch.similarity_into(t, points, count, forward, back, flags, template_px=TEMPLATE)
@@ -168,7 +140,7 @@ class Cases:
         launch.erode_blur_mask_into(t, back, own, frame_size_px=(47, 33))
         launch.min_masks_into(t, [one, own], own)
         launch.paste_into(t, crops, own, forward, back, count, frame, self.zeros(k, 4))
-        launch.gather_rows_into(t, self.f32(2, 9), Array(np.array([1, -1, 0], np.int32)), self.f32(3, 9))
+        launch.gather_rows_into(t, self.f32(2, 9), HostTensor(np.array([1, -1, 0], np.int32)), self.f32(3, 9))
         del keep
 
 
