@@ -143,13 +143,22 @@ def _save_png(path: Path, image: Bytes) -> None:
         container.mux(stream.encode(None))
 
 
+def _save_portrait(path: Path, person: Person, ground: int) -> None:
+    image = backdrop(ground, 0, 448, 448)
+    draw(calm(person), place((224.0, 205.0), 98.0), image, samples=2, threads=2)
+    _save_png(path, image)
+
+
 def make(folder: Path, crf: int = 21) -> None:
-    """Writes clip.mp4, clip_truth.npz (points [250,2,5,2], box [250,2,4], visible [250,2,1]) and three sources."""
+    """Writes clip.mp4, clip_truth.npz (points [250,2,5,2], box [250,2,4], visible [250,2,1]) and pictures.
+
+    source_1 to source_3 are faces to put on; person_1 and person_2 are stills of the two in the clip.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for i, person in enumerate(cast.SOURCES, start=1):
-        image = backdrop(70 + i, 0, 448, 448)
-        draw(calm(person), place((224.0, 205.0), 98.0), image, samples=2, threads=2)
-        _save_png(folder / f"source_{i}.png", image)
+        _save_portrait(folder / f"source_{i}.png", person, 70 + i)
+    for i, person in enumerate((cast.LEFT, cast.RIGHT), start=1):
+        _save_portrait(folder / f"person_{i}.png", person, 80 + i)
     truth = _encode(folder, crf)
     np.savez_compressed(folder / "clip_truth.npz", points=truth["points"], box=truth["box"], visible=truth["visible"])
 
