@@ -135,7 +135,9 @@ def test_largest_stays_with_its_person(sample: Path) -> None:
 
 def test_several_sources_need_all_or_a_picture_each(sample: Path) -> None:
     sources = [sample / "source_1.png", sample / "source_2.png"]
-    with pytest.raises(InputError, match=r"^--source: wanted one for --faces leftmost, got 2; use like=PICTURE for"):
+    with pytest.raises(
+        InputError, match=r"^--source: wanted one source for --faces leftmost, got 2; use like=PICTURE for"
+    ):
         engine.open_pipeline("tiny", source=sources, size=SIZE, faces="leftmost")
     with engine.open_pipeline("tiny", source=sources, size=SIZE) as pipeline:
         frame = pipeline.step(decoded(sample / "clip.mp4", 1)[0])
@@ -247,7 +249,7 @@ def test_sources_that_show_no_face_or_two_are_refused(sample: Path, tmp_path: Pa
     with pytest.raises(
         NoFaceError,
         match=r"nothing\.png: wanted a face with a score of 0\.50 or more, got none; the best score seen was 0\.\d\d; "
-        r"take a clearer picture, or lower --score-threshold$",
+        r"take a clearer picture, or lower --score-threshold \(detect\.score_threshold\)$",
     ):
         engine.open_pipeline("tiny", source=nothing, size=SIZE)
     two = tmp_path / "two.png"
