@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import models  # noqa: F401 - first: it keeps ONNX Runtime off the network
+
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
     from engine.result import Progress, RunResult
