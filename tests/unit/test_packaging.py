@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,11 +34,28 @@ def test_no_other_distribution_owns_our_package_names(package: str) -> None:
 
 
 def test_the_wheel_holds_what_the_runtime_reads_and_no_tests(tmp_path: Path) -> None:
-    from setuptools import find_packages  # type: ignore[import-untyped]
-
-    found = set(find_packages(str(ROOT), include=["engine*", "build_engines*", "kernels*", "models*", "profiles*"]))
-    assert {"engine", "engine.stages", "engine.backends", "engine.video", "kernels", "models", "profiles"} <= found
-    assert not any(name.startswith("tests") for name in found)
+    """Built as an installer builds it, from the files that git would check out; then listed."""
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "*.egg-info"))
+    code = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=tree, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        held = set(wheel.namelist())
+    assert not any(name.startswith("tests/") for name in held)
+    for folder, patterns in {
+        "kernels": ("*.cu", "*.cuh", "*.h"),
+        "models": ("contracts/*.toml", "templates.toml", "tiny/*.onnx", "tiny/sample/*.mp4", "tiny/sample/*.png"),
+        "models/tiny/renderer": ("*.cpp", "*.h"),
+        "profiles": ("*.toml", "measured/*.json"),
+        "engine": ("*.py", "stages/*.py", "backends/*.py", "video/*.py", "py.typed"),
+    }.items():
+        for pattern in patterns:
+            wanted = {str(path.relative_to(ROOT)) for path in (ROOT / folder).glob(pattern)}
+            assert wanted, (folder, pattern)
+            assert wanted <= held, sorted(wanted - held)
 
 
 def test_tracked_files_are_small_and_few() -> None:
