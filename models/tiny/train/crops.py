@@ -25,6 +25,7 @@ from models.tiny.renderer import (
     random_person,
     soften,
 )
+from models.tiny.train import rooms
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -149,7 +150,9 @@ def _scene_heights(rng: np.random.Generator, size: int) -> list[float]:
     return sorted(np.exp(rng.uniform(np.log(12.0), np.log(most), rng.integers(1, 6))).tolist())
 
 
-def scene(rng: np.random.Generator, size: int = 320, shape: tuple[int, int] | None = None) -> Scene:
+def scene(
+    rng: np.random.Generator, size: int = 320, shape: tuple[int, int] | None = None, indoors: bool = False
+) -> Scene:
     """A cluttered picture with zero to five people: shape (width, height), or a square, sometimes letterboxed."""
     wide, high = shape or (size, size)
     if shape is None and rng.random() < 0.35:
@@ -159,7 +162,8 @@ def scene(rng: np.random.Generator, size: int = 320, shape: tuple[int, int] | No
             else (int(size * rng.uniform(0.5, 0.8)), size)
         )
     style = 2 if rng.random() < 0.65 else int(rng.integers(2))
-    image = backdrop(int(rng.integers(1 << 31)), style, wide, high)
+    seed = int(rng.integers(1 << 31))
+    image = rooms.room(rng, wide, high) if indoors else backdrop(seed, style, wide, high)
     placed: list[Doubles] = []
     boxes: list[Doubles] = []
     points: list[Doubles] = []

@@ -249,13 +249,22 @@ def main() -> None:
     data = store.pictures("scene", given.count or 10000, given.seed)
     all_faces = np.asarray(data["faces"], np.float32)
     order = session.batches(len(all_faces), 16, given.seed)
+    rooms = store.pictures("room", max(64, len(all_faces) // 4), given.seed)
+    room_faces, room_order = (
+        np.asarray(rooms["faces"], np.float32),
+        session.batches(len(rooms["faces"]), 16, given.seed),
+    )
     rng = np.random.default_rng(given.seed + 99)
     size = int(data["image"].shape[1])
     grids = {size: _grid(size), 2 * size: _grid(2 * size)}
 
     def step(network: nn.Module, done: int) -> dict[str, Tensor]:
-        pick = next(order)
-        images, faces = np.asarray(data["image"][pick]), all_faces[pick]
+        if rng.random() < 0.35:
+            pick = next(room_order)
+            images, faces = np.asarray(rooms["image"][pick]), room_faces[pick]
+        else:
+            pick = next(order)
+            images, faces = np.asarray(data["image"][pick]), all_faces[pick]
         if rng.random() < 0.5:
             images, faces = mirrored(images, faces)
         kind = rng.random()

@@ -102,7 +102,8 @@ def run(
     earlier: list[dict[str, object]] = []
     if given.resume is not None:
         saved = torch.load(given.resume, map_location=given.device)
-        network.load_state_dict(saved["average"])
+        loaded = network.load_state_dict(saved["average"], strict=False)
+        print(f"{name}: new since {given.resume}: {loaded.missing_keys}", flush=True)
         earlier = saved.get("runs", [])
     average = Average(network, decay)
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)

@@ -31,8 +31,8 @@ def _one_swap(rng: np.random.Generator) -> Arrays:
     return {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner}
 
 
-def _one_scene(rng: np.random.Generator) -> Arrays:
-    s = crops.scene(rng)
+def _one_scene(rng: np.random.Generator, indoors: bool = False) -> Arrays:
+    s = crops.scene(rng, indoors=indoors)
     n = len(s.boxes_xyxy)
     faces = np.zeros((MOST_FACES, 15), np.float32)  # x0 y0 x1 y1, ten point coordinates, 1 = counts / -1 = ignore
     faces[:n, :4], faces[:n, 4:14] = s.boxes_xyxy, s.points.reshape(n, 10)
@@ -40,9 +40,17 @@ def _one_scene(rng: np.random.Generator) -> Arrays:
     return {"image": s.image, "faces": faces}
 
 
+def _one_room(rng: np.random.Generator) -> Arrays:
+    return _one_scene(rng, indoors=True)
+
+
 _KINDS: dict[str, Callable[[np.random.Generator], Arrays]] = {
-    "embed": _one_embed, "refine": _one_refine, "swap": _one_swap, "scene": _one_scene,
-}  # fmt: skip
+    "embed": _one_embed,
+    "refine": _one_refine,
+    "swap": _one_swap,
+    "scene": _one_scene,
+    "room": _one_room,
+}
 
 
 def cache_folder() -> Path:
@@ -56,7 +64,7 @@ def _samples(kind: str, count: int, seed: int) -> Iterator[Arrays]:
 
 
 def pictures(kind: str, count: int, seed: int) -> Arrays:
-    """`count` samples of a kind (embed, refine, swap, scene) as read-only memory maps; drawn now if not there yet."""
+    """`count` samples of a kind (see _KINDS) as read-only memory maps; drawn now if not there yet."""
     folder = cache_folder() / f"{kind}-{count}-{seed}"
     if not (folder / "complete").exists():
         folder.mkdir(parents=True, exist_ok=True)

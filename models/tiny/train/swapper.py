@@ -15,6 +15,7 @@ from models.tiny.train.embedder import Embedder, Reader
 
 _HIDDEN = 160
 _STYLE = _HIDDEN + identity.PARAMETERS
+_COLOURS = 8
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
@@ -48,7 +49,9 @@ class Swapper(nn.Module):  # type: ignore[misc]
     """target [n,3,128,128] 0..1 and source latent [n,512] -> [n,3,128,128].
 
     The network predicts, for every pixel and channel, a gain on the target and an offset: skin keeps the target's
-    shading and texture under another tone, and what is not face (gain 1, offset 0) passes through unharmed.
+    shading and texture under another tone, and what is not face (gain 1, offset 0) passes through unharmed. Colours
+    that depend on the source alone (skin, iris, lips, brows) come from a palette, one colour an area: a few numbers
+    that every pixel of an area teaches, where a tint spread over all layers was drowned in noise.
     """
 
     def __init__(self) -> None:
@@ -74,6 +77,10 @@ class Swapper(nn.Module):  # type: ignore[misc]
         self.leave = nn.Conv2d(48, 24, 3, 1, 1)
         nn.init.normal_(self.leave.weight, 0.0, 0.01)
         nn.init.zeros_(self.leave.bias)
+        self.areas = nn.Conv2d(48, 4 * _COLOURS, 3, 1, 1)
+        self.palette = nn.Linear(_STYLE, 3 * _COLOURS)
+        nn.init.normal_(self.palette.weight, 0.0, 0.01)
+        nn.init.zeros_(self.palette.bias)
         y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
         self.register_buffer("place", torch.stack([x, y])[None])
 
@@ -96,7 +103,10 @@ class Swapper(nn.Module):  # type: ignore[misc]
         for block in self.back64:
             x = block(x, style)
         out = nn.functional.pixel_shuffle(self.leave(x).float(), 2)
-        return target * (1.0 + 2.0 * out[:, :3]) + out[:, 3:]
+        areas = torch.sigmoid(nn.functional.pixel_shuffle(self.areas(x).float(), 2)).flatten(2)
+        colours = self.palette(style).float().view(-1, 3, _COLOURS)
+        tint = torch.bmm(colours, areas).view(-1, 3, target.shape[2], target.shape[3])
+        return target * (1.0 + 2.0 * out[:, :3]) + out[:, 3:] + tint
 
 
 class Published(nn.Module):  # type: ignore[misc]
@@ -121,6 +131,11 @@ def export(network: nn.Module, path: Path) -> None:
 
 def load_embedder(checkpoint: Path, device: str) -> Embedder:
     """The trained embedder, frozen."""
+    if not checkpoint.exists():
+        raise FileNotFoundError(
+            f"swapper: wanted the embedder's checkpoint {checkpoint}, got no such file; "
+            "run python -m models.tiny.train.embedder first"
+        )
     reader = Reader()
     reader.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
     embedder: Embedder = Embedder(reader).to(device).eval().requires_grad_(False)
@@ -205,7 +220,7 @@ def main() -> None:
             read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
         who = nn.functional.smooth_l1_loss(read.float(), goal[pick].to(given.device), beta=0.15)
         coarse = _coarse((out - truth) * (0.3 + mask))
-        total = 4.0 * pixel + 5.0 * detail + 0.8 * who + 4.0 * coarse
+        total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse
         return {"loss": total, "pixel": pixel, "detail": detail, "who": who, "coarse": coarse}
 
     session.run("swapper", given, network, step, export, rate=2.0e-3)
