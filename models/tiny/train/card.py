@@ -49,8 +49,8 @@ _TAIL = """
 ## Training
 
 Data: drawn by `models/tiny/train/crops.py`, seeded by (seed, index), kept in the user's cache folder, never committed.
-Machine class: two shared cores of a server CPU with AVX-512 BF16, one thread a training, PyTorch 2.13, bfloat16
-autocast, while other jobs ran on the same cores. No GPU was used.
+Machine class: two shared cores of a server CPU with AVX-512 BF16, PyTorch 2.13, bfloat16
+autocast, one or two threads, while other jobs ran on the same cores. No GPU was used.
 
 | network | command | runs in order (steps, minutes, seed) |
 |---|---|---|
