@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from models.tiny.renderer.library import library
+from models.tiny.renderer.build import library
 
 Floats = npt.NDArray[np.float32]
 

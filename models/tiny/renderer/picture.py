@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.tiny.renderer.library import library
+from models.tiny.renderer.build import library
 from models.tiny.renderer.person import Floats, Person
 
 Bytes = npt.NDArray[np.uint8]
