@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -69,7 +70,7 @@ def budgets_for(frame_ms: float, stages_ms: dict[str, float], rate: float) -> di
 
 def print_table(console: Console, rows: Sequence[StageRow], title: str) -> None:
     """Stage, calls, p50 / p95 / p99 / max in ms, share of the busy time, budget, verdict."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("stage")
     for heading in ("calls", "p50 ms", "p95 ms", "p99 ms", "max ms", "share", "budget ms"):
         table.add_column(heading, justify="right")
