@@ -71,10 +71,10 @@ def budgets_for(frame_ms: float, stages_ms: dict[str, float], rate: float) -> di
 def print_table(console: Console, rows: Sequence[StageRow], title: str) -> None:
     """Stage, calls, p50 / p95 / p99 / max in ms, share of the busy time, budget, verdict."""
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("stage")
-    for heading in ("calls", "p50 ms", "p95 ms", "p99 ms", "max ms", "share", "budget ms"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
+    table.add_column("stage", no_wrap=True)
+    for heading in ("calls", "p50", "p95", "p99", "max ms", "share", "budget"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for row in rows:
         if row.stage == "frame":
             table.add_section()
