@@ -18,6 +18,7 @@ import av
 import av.filter
 import av.logging
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
@@ -203,7 +204,9 @@ def side_data_of(frame: av.VideoFrame) -> dict[str, bytes] | None:
     PyAV then fails for all of a frame's side data; `without_unknown_side_data` helps, at the price of a filter.
     """
     try:  # iterating gives SideData objects; the stub calls the container a TypedDict
-        return {str(entry.type.name): bytes(entry) for entry in cast(Any, frame.side_data)}
+        # not frame.side_data: that keeps the container on the frame and the frame in the container, a circle that
+        # holds the picture's memory until the garbage collector's rare full round
+        return {str(entry.type.name): bytes(entry) for entry in cast(Any, SideDataContainer)(frame)}
     except ValueError:
         return None
 

@@ -81,10 +81,12 @@ class TimedSession:
 
 
 def scene() -> U8:
-    """NV12 [1620, 1920]: a close-up of the sample's second half, enlarged, with one of its two people greyed out."""
+    """NV12 [1620, 1920]: a close-up of one person, from the sample's second half, in a grey 1080p frame."""
     nv12 = decoded(SAMPLE / "clip.mp4", 231)[230]
-    bgr = cv2.resize(cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12), SIZE, interpolation=cv2.INTER_CUBIC)
-    bgr[:, SIZE[0] // 2 :] = 96
+    close = cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12)[:, :660]
+    close = cv2.resize(close, None, fx=1.16, fy=1.16, interpolation=cv2.INTER_CUBIC)
+    bgr = np.full((SIZE[1], SIZE[0], 3), 96, dtype=np.uint8)
+    bgr[100 : 100 + close.shape[0], 400 : 400 + close.shape[1]] = close
     yuv = cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420)
     height, width = SIZE[1], SIZE[0]
     chroma = yuv[height:].reshape(2, height // 2, width // 2)

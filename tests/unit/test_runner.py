@@ -164,7 +164,15 @@ def test_an_interrupted_command_ends_with_130_and_a_playable_partial_file(
         str(tmp_path / "out.mp4"),
     ]
     command = [sys.executable, "-m", "engine", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # a test run in the background of a shell ignores SIGINT, and a child inherits that
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < until:
         # a header alone is smaller: frames are being written
