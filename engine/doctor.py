@@ -216,4 +216,11 @@ def _models() -> Finding:
 
 
 def _plans() -> Finding:
-    return Finding("plans", "missing", "this release runs ONNX files; it builds no plans yet", "")
+    from models.plan_file import Manifest, listed, plan_folder
+
+    found = listed()
+    refused = [str(state) for _, state in found if not isinstance(state, Manifest)]
+    if refused:
+        return Finding("plans", "broken", refused[0], "python -m build_engines prune, then build again")
+    text = f"{len(found)} whole in {plan_folder()}; this release builds and checks plans, and runs ONNX files"
+    return Finding("plans", "ok" if found else "missing", text, "" if found else "python -m build_engines PROFILE")
