@@ -34,7 +34,8 @@ demo: $(VENV)/.runtime  ## swap the face in the sample clip, on the GPU where th
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@# the newest NumPy and PyAV for 3.10 have other stubs; types are checked on 3.11 and later
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then $(BIN)/mypy; else echo 'lint: mypy runs on Python 3.11 and later'; fi
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev lint  ## what CI runs

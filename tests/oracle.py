@@ -148,7 +148,6 @@ def paste(bgr: U8, swapped_rgb: F32, matrix: F32, *, with_dead_work: bool = True
 
 def latent(embedding: F32, emap: F32) -> F32:
     """[1, 512] unit latent of one identity: normalise(normalise(embedding) x emap)."""
-    vector = embedding.reshape(1, -1)
-    vector = vector / np.linalg.norm(vector) @ emap
+    vector = (embedding / np.linalg.norm(embedding)).reshape(1, -1) @ emap
     unit: F32 = (vector / np.linalg.norm(vector)).astype(np.float32)
     return unit

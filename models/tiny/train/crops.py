@@ -197,7 +197,7 @@ def scene(
         boxes.append(clipped)
         points.append(truth.points_px)
         whole = (truth.box_xyxy_px[2:] - truth.box_xyxy_px[:2]).prod()
-        fair.append(float((clipped[2:] - clipped[:2]).clip(0).prod()) > 0.55 * whole)
+        fair.append(bool((clipped[2:] - clipped[:2]).clip(0).prod() > 0.55 * whole))
     image = _finish(rng, [image])[0]
     canvas = np.zeros((high, wide, 3) if shape else (size, size, 3), np.uint8)
     canvas[:high, :wide] = image
