@@ -20,6 +20,7 @@ import engine
 from engine.frame import held_buffer
 from engine.stages.identify import Embed
 from models.model_files import find
+from tests.benchmark.conditions import conditions
 from tests.clips import decoded
 
 F32 = npt.NDArray[np.float32]
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     chosen = parser.parse_args()
     figures = measure(SAMPLE / f"source_{chosen.source}.png")
+    figures["conditions"] = conditions(source=f"source_{chosen.source}.png")
     for name, value in figures.items():
         print(f"{name:<32} {value}")
     if chosen.write:

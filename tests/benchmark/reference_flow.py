@@ -12,8 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,9 +28,10 @@ import engine
 from engine.backends.base import Session
 from engine.frame import Buffer
 from engine.pipeline import Pipeline
-from models.contract import load_contract, load_template
+from models.contract import load_template
 from models.model_files import find
 from tests import oracle
+from tests.benchmark.conditions import conditions
 from tests.clips import decoded
 
 U8 = npt.NDArray[np.uint8]
@@ -174,30 +173,8 @@ def measure(frames: int) -> dict[str, Any]:
         "ours_total_ms": round(total, 3),
         "reference_total_ms": round(reference, 3),
         "ratio": round(reference / total, 2),
-        "conditions": {
-            "face_px": round(float(box[3] - box[1])),
-            "faces": frame.face_count,
-            "frames": frames,
-            "threads": threads,
-            "weights": "tiny pack (drawn faces only), real, not a twin",
-            "detector": load_contract("tiny_detector").name,
-            "processor": _processor(),
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-            "opencv": cv2.__version__,
-            "commit": _commit(),
-        },
+        "conditions": conditions(face_px=round(float(box[3] - box[1])), faces=frame.face_count, frames=frames),
     }
-
-
-def _processor() -> str:
-    lines = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return lines[0].split(":", 1)[1].strip() if lines else platform.machine()
-
-
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "not a checkout"
 
 
 def main() -> None:

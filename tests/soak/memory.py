@@ -20,6 +20,8 @@ from typing import Any, cast
 import av
 import numpy as np
 
+from tests.benchmark.conditions import conditions
+
 SAMPLE = Path(__file__).parents[2] / "models" / "tiny" / "sample"
 
 _CHILD = """
@@ -99,7 +101,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3000)
     parser.add_argument("--write", type=Path)
     chosen = parser.parse_args()
-    figures = measure(chosen.frames)
+    figures = {**measure(chosen.frames), "conditions": conditions()}
     if chosen.write:
         chosen.write.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
