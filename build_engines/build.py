@@ -68,6 +68,7 @@ class _Model:
             self.verdict = self._judge(graph if batch == 1 else prepare(self.file, self.shapes(1)))
         verdict, nodes = self.verdict, set(float_nodes(graph))
         if isinstance(verdict, Quantised):
+            layers = len(quantisable(graph)) - len(verdict.left_out)
             if batch > 1:
                 feeds = [
                     {name: np.repeat(value, batch, axis=0) for name, value in one.items()} for one in self._feeds()
@@ -75,7 +76,6 @@ class _Model:
                 graph = quantise(graph, feeds, left_out=verdict.left_out, method=verdict.method)
             else:
                 graph = verdict.model
-            layers = len(quantisable(prepare(self.file, self.shapes(1)))) - len(verdict.left_out)
             return graph, verdict.drift, {"int8": layers, "fp32": len(nodes) - layers}
         if self.precision == "fp16":
             graph = to_fp16(graph, verdict.keep_fp32)
@@ -131,13 +131,13 @@ def build_profile(
     built or drifts too far; then nothing of it is kept.
     """
     files = {role: find(name) for role, name in _roles(profile.models).items() if name}
+    detector_px = _detector_axes(profile, clip, files)
     samples: Samples | None = None
     for role, file in files.items():
         model: _Model | None = None
         for batch in _batches(file, profile):
             for arch in architectures:
-                width_height = _detector_axes(profile, clip, files) if role == "detector" else (0, 0)
-                key = _key(file, flavour, arch, precision, batch, width_height)
+                key = _key(file, flavour, arch, precision, batch, detector_px)
                 if row := _there(key, batch):
                     yield row
                     continue
