@@ -8,24 +8,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from build_engines.flavour import BuildError, Flavour
-from build_engines.precision import float_nodes, to_fp16
-from build_engines.quantise import Quantised, find_int8, quantisable, quantise
-from build_engines.samples import Inputs, Samples
-from build_engines.sensitivity import Drift, Search, drift_of, find_sensitive, run_model
-from build_engines.surgery import prepare, static_shapes
+from build_engines.flavour import Flavour
+from build_engines.judge import Candidate, Precision
+from build_engines.samples import Samples
+from build_engines.surgery import static_shapes
 from models.contract import FOLDER as MODELS
 from models.model_files import ModelFile, find
 from models.plan_file import Manifest, PlanError, PlanKey, load_plan, plan_folder, write_plan
 from profiles.profile import Models, Profile
 
 __all__ = ["Row", "build_profile"]
-
-Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -43,76 +37,6 @@ class Row:
     layers: dict[str, int]
     state: Literal["built", "unchanged"]
     path: Path
-
-
-@dataclass
-class _Model:
-    """One model on its way: surgery and search are done once for all architectures."""
-
-    role: str
-    file: ModelFile
-    precision: Precision
-    samples: Samples
-    say: Callable[[str], None]
-    verdict: Search | Quantised | None = None
-
-    def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Static sizes for this batch."""
-        width, height = self.samples.detector_px()
-        return static_shapes(self.file, {"n": batch, "h": height, "w": width})
-
-    def typed(self, batch: int) -> tuple[Any, dict[str, Drift], dict[str, int]]:
-        """(graph with its types, drift by output, number of nodes by type) for a batch."""
-        graph = prepare(self.file, self.shapes(batch))
-        if self.verdict is None:
-            self.verdict = self._judge(graph if batch == 1 else prepare(self.file, self.shapes(1)))
-        verdict, nodes = self.verdict, set(float_nodes(graph))
-        if isinstance(verdict, Quantised):
-            layers = len(quantisable(graph)) - len(verdict.left_out)
-            if batch > 1:
-                feeds = [
-                    {name: np.repeat(value, batch, axis=0) for name, value in one.items()} for one in self._feeds()
-                ]
-                graph = quantise(graph, feeds, left_out=verdict.left_out, method=verdict.method)
-            else:
-                graph = verdict.model
-            return graph, verdict.drift, {"int8": layers, "fp32": len(nodes) - layers}
-        if self.precision == "fp16":
-            graph = to_fp16(graph, verdict.keep_fp32)
-        return graph, verdict.drift, {"fp16": len(nodes - verdict.keep_fp32), "fp32": len(verdict.keep_fp32 & nodes)}
-
-    def _judge(self, graph: Any) -> Search | Quantised:
-        """Which nodes stay in which type, and what that costs; raises BuildError past the contract's drift."""
-        feeds, contract = self._feeds(), self.file.contract
-
-        def say(line: str) -> None:
-            self.say(f"{contract.name}: {line}")
-
-        if self.precision == "fp32":
-            untouched = run_model(_load(self.file), feeds)
-            return Search(frozenset(float_nodes(graph)), drift_of(untouched, run_model(graph, feeds)), 0, 0)
-        if self.precision == "int8":
-            target = contract.drift.int8_psnr_db
-            found = find_int8(graph, feeds, target, say=say)
-            kept = f"{len(found.left_out)} layers left out"
-            worst = sorted(found.left_out)[0] if found.left_out else "no single layer"
-            if found.worst_db >= target:
-                return found
-            reached = found.worst_db
-        else:
-            target = contract.drift.fp16_psnr_db
-            search = find_sensitive(graph, feeds, target, say=say)
-            kept, worst, reached = f"{len(search.keep_fp32)} nodes in FP32", search.worst_block, search.worst_db
-            if reached >= target:
-                return search
-        raise BuildError(
-            f"{contract.name}: wanted {target:.0f} dB or more in {self.precision.upper()}, got {reached:.1f} dB with "
-            f"{kept}; {worst} drifts most: use --precision fp32"
-        )
-
-    def _feeds(self) -> Inputs:
-        inputs = self.samples.inputs(self.role)
-        return [{self.file.tensors[name]: value for name, value in feed.items()} for feed in inputs]
 
 
 def build_profile(
@@ -134,7 +58,7 @@ def build_profile(
     detector_px = _detector_axes(profile, clip, files)
     samples: Samples | None = None
     for role, file in files.items():
-        model: _Model | None = None
+        model: Candidate | None = None
         for batch in _batches(file, profile):
             for arch in architectures:
                 key = _key(file, flavour, arch, precision, batch, detector_px)
@@ -143,7 +67,7 @@ def build_profile(
                     continue
                 if model is None:
                     samples = samples or Samples(clip, files, size_px=profile.detect.size_px)
-                    model = _Model(role, file, precision, samples, say)
+                    model = Candidate(role, file, precision, samples, say)
                 yield _build(model, flavour, key, batch, on_progress)
 
 
@@ -199,17 +123,17 @@ def _there(key: PlanKey, batch: int) -> Row | None:
 
 
 def _build(
-    model: _Model,
+    model: Candidate,
     flavour: Flavour,
     key: PlanKey,
     batch: int,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> Row:
-    graph, drifts, layers = model.typed(batch)
+    typed = model.typed(batch)
     start = time.perf_counter()
-    built = flavour.build(graph.SerializeToString(), key.arch, where=key.contract, on_progress=on_progress)
+    built = flavour.build(typed.graph.SerializeToString(), key.arch, where=key.contract, on_progress=on_progress)
     drift = {}
-    for name, one in drifts.items():
+    for name, one in typed.drift.items():
         drift.update({f"{name}.psnr_db": one.psnr_db, f"{name}.cosine": one.cosine, f"{name}.max_abs": one.max_abs})
     manifest = Manifest(
         key=key,
@@ -218,7 +142,7 @@ def _build(
         tensors=dict(model.file.tensors),
         drift=drift,
         drift_source="simulated",
-        layers=layers,
+        layers=typed.layers,
         build_s=round(time.perf_counter() - start, 3),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
     )
@@ -241,9 +165,3 @@ def _row(manifest: Manifest, batch: int, plan_bytes: int, state: Literal["built"
         state=state,
         path=plan_folder() / f"{key.stem}.plan",
     )
-
-
-def _load(file: ModelFile) -> Any:
-    import onnx
-
-    return onnx.load(str(file.path))
