@@ -108,8 +108,9 @@ class Frame:
     """One slot of the ring: a working NV12 frame, and what is known of the picture in it.
 
     Valid from decode until the slot comes round again. `meta` travels with the picture, unread by stages
-    (the decoded frame's timing and side data). From `face_count` on, the find half of a step fills in: `errors`
-    are the ERROR bits of kernels.launch, `best_score` is the detector's highest, below its threshold as well.
+    (the decoded frame's timing and side data). `is_detected`: the detector runs on this frame. From `face_count` on,
+    the find half of a step fills in: `errors` are the ERROR bits of kernels.launch, `best_score` is the detector's
+    highest, below its threshold as well. `busy_ms` is what beginning the frame took on the host.
     """
 
     slot: int
@@ -120,11 +121,13 @@ class Frame:
     pts: int | None = None
     time_base: Fraction = Fraction(0)
     meta: Any = None
+    is_detected: bool = True
     face_count: int = 0
     new_tracks: int = 0
     is_cut: bool = False
     errors: int = 0
     best_score: float = 0.0
+    busy_ms: float = 0.0
 
     def planes(self) -> tuple[Any, Any]:
         """(luma, interleaved chroma) views of the working frame on the host, without a copy."""

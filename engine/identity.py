@@ -61,6 +61,7 @@ class PictureReader:
         track = Track(self.backend, detect, options, select, 1)
         detect(frame)
         track(frame, detected=True)
+        track.read(frame)
         found = int(self.backend.to_host(detect.count)[0])
         if found == 0:
             best = float(self.backend.to_host(detect.best_score)[0])

@@ -1,14 +1,17 @@
-"""READ THIS FIRST: `Pipeline.step` is the map of a frame's life; `open_pipeline` builds its stages from a profile.
+"""READ THIS FIRST: `Pipeline.begin` and `finish` are the map of a frame's life; `open_pipeline` builds its stages.
 
-Find (detect, track) ends with the frame's one wait, for the number of faces k. Make (refine ... paste) then runs
-on k faces, so that a frame costs what its faces cost. Refining sits in make rather than in find for that reason.
+Find (detect, track) ends by writing the number of faces k, for which `finish` waits once. Make (refine ... paste)
+then runs on k faces, so that a frame costs what its faces cost. Refining sits in make rather than in find for that
+reason. Both halves are bodies of launches alone: a device may record them and replay the recording.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,46 +59,96 @@ class Pipeline:
     generate: Generate
     mask: Mask
     paste: Paste
-    timings: Timings
     identities: list[Identity]
+    face_counts: tuple[int, ...]
     steps: int = 0
 
     def step(self, picture: Any) -> Frame:
-        """Put the source's face on the faces of one picture.
+        """Put the source's face on the faces of one picture: `begin`, then `finish`."""
+        return self.finish(self.begin(picture))
+
+    def begin(self, picture: Any) -> Frame:
+        """Start on one picture: find its faces, without waiting for the answer.
 
         `picture` is a Frame of this pipeline's ring, or NV12 as uint8 [H + ceil(H/2), pitch] (NumPy, or anything
-        with DLPack), which is copied into the next slot. Returns the Frame; it is valid until `profile.slots`
-        more steps. Raises InputError for an array of another size or type.
+        with DLPack), which is copied into the next slot. Returns the Frame for `finish`. Up to `lookahead` frames
+        may be begun before the one before them is finished; frames are finished in the order of their beginning.
+        Raises InputError for an array of another size or type.
         """
         frame = picture if isinstance(picture, Frame) else self.take(picture)
-        span = self.timings.span
-        detected = self.steps % self.profile.detect.every == 0
+        frame.is_detected = self.steps % self.profile.detect.every == 0
         self.steps += 1
-        with span("frame"):
-            if detected:
-                with span("detect"):
-                    self.detect(frame)
-            with span("track"):
-                k = self.track(frame, detected=detected)
-            if k:
-                with span("refine"):
-                    if self.refine is not None:
-                        self.refine(frame, k)
-                    self.smooth(frame)
-            if self.identify is not None:
-                with span("identify"):
-                    k = frame.face_count = self.identify(frame, self.track.tracks, k)
-            if k == 0:
-                return frame
-            with span("crop"):
-                crops = self.crop(frame, k)
-            with span("generate"):
-                faces = self.generate(frame, crops)
-            with span("mask"):
-                mask = self.mask(k)
-            with span("paste"):
-                self.paste(frame, faces, mask)
+        start = time.perf_counter_ns()
+        self.backend.replay(("find", frame.slot, frame.is_detected), partial(self._find, frame), frame)
+        frame.busy_ms = (time.perf_counter_ns() - start) / 1e6
         return frame
+
+    def finish(self, frame: Frame) -> Frame:
+        """Wait for the number of faces of a begun frame, then change them; the frame's one wait is here.
+
+        Returns the Frame; it is valid until `profile.slots` more frames are begun.
+        """
+        start = time.perf_counter_ns()
+        k = self.track.read(frame)
+        if self.identify is None:
+            self._replay("make", self._make, frame, k)
+        else:
+            self._replay("settle", self._settle, frame, k)
+            with self.backend.span("identify"):
+                k = frame.face_count = self.identify(frame, self.track.tracks, k)
+            self._replay("change", self._change, frame, k)
+        self.timings.add("frame", frame.busy_ms + (time.perf_counter_ns() - start) / 1e6)
+        return frame
+
+    @property
+    def lookahead(self) -> int:
+        """How many frames may be begun before the one before them is finished: 1, or 0.
+
+        Refining moves the tracks, and identifying edits them, so the next frame's find must come after both. With
+        neither, make reads nothing that find writes: the order changes no byte, and a device never idles.
+        """
+        return 0 if self.refine is not None or self.identify is not None else 1
+
+    @property
+    def timings(self) -> Timings:
+        """Durations by stage."""
+        return self.backend.timings
+
+    def _find(self, frame: Frame) -> None:
+        if frame.is_detected:
+            with self.backend.span("detect"):
+                self.detect(frame)
+        with self.backend.span("track"):
+            self.track(frame, detected=frame.is_detected)
+
+    def _make(self, frame: Frame, k: int) -> None:
+        self._settle(frame, k)
+        self._change(frame, k)
+
+    def _settle(self, frame: Frame, k: int) -> None:
+        """Better points, and still ones."""
+        with self.backend.span("refine"):
+            if self.refine is not None:
+                self.refine(frame, k)
+            self.smooth(frame)
+
+    def _change(self, frame: Frame, k: int) -> None:
+        """The faces themselves."""
+        span = self.backend.span
+        with span("crop"):
+            crops = self.crop(frame, k)
+        with span("generate"):
+            faces = self.generate(frame, crops)
+        with span("mask"):
+            mask = self.mask(k)
+        with span("paste"):
+            self.paste(frame, faces, mask)
+
+    def _replay(self, part: str, body: Callable[[Frame, int], None], frame: Frame, k: int) -> None:
+        """Run a part on k faces, at the next face count that the backend runs; on none, nothing runs."""
+        if k:
+            rows = next(count for count in self.face_counts if count >= k)
+            self.backend.replay((part, frame.slot, rows), partial(body, frame, rows), frame)
 
     def load(self, frame: Frame, decoded: Any, clockwise_deg: int = 0) -> None:
         """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring, turned upright."""
@@ -218,8 +271,8 @@ def open_pipeline(
         generate=Generate(backend, swapper, latent_rows, room),
         mask=Mask(backend, profile.mask, crop, size, room),
         paste=Paste(backend, crop, swapper.contract.outputs["output"], profile.opacity, room),
-        timings=Timings(),
         identities=identities,
+        face_counts=backend.face_counts(room),
     )
     _warm_up(pipeline)
     return pipeline

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.frame import Buffer, Nv12Buffer
+from engine.frame import Buffer, Frame, Nv12Buffer
+from engine.timing import Timings
 from models.contract import Contract
 from models.model_files import ModelFile
 from models.spec import Spec
@@ -54,6 +56,11 @@ class Backend(Protocol):
 
     name: str
     counters: Counters
+    timings: Timings
+
+    def face_counts(self, capacity: int) -> tuple[int, ...]:
+        """The face counts that the make half runs at, rising, the last of them `capacity`."""
+        ...
 
     def allocate(self, spec: Spec) -> Buffer:
         """Zeroed memory for a static Spec."""
@@ -81,6 +88,14 @@ class Backend(Protocol):
 
     def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]) -> None:
         """Start a kernel; `kernels.launch` calls this."""
+        ...
+
+    def replay(self, key: Hashable, body: Callable[[], None], frame: Frame) -> None:
+        """Run a body of launches for one frame; where this key was recorded, the recording instead of the body."""
+        ...
+
+    def span(self, stage: str) -> AbstractContextManager[None]:
+        """Time what is launched inside, into `timings`; never waits."""
         ...
 
     def open_session(self, model: ModelFile) -> Session:

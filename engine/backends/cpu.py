@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 from engine.backends.base import Counters, Session
 from engine.backends.ort_session import OrtSession
 from engine.errors import DeviceError, explain
-from engine.frame import Buffer, Nv12Buffer
+from engine.frame import Buffer, Frame, Nv12Buffer
+from engine.timing import Timings
 from kernels.compile import HostTarget, KernelBuildError
 from kernels.launch import I420, Colour, Nv12, copy_nv12_into, copy_planar_into
 from models.model_files import ModelFile
@@ -29,6 +31,7 @@ class CpuBackend:
 
     def __init__(self, threads: int) -> None:
         self.counters = Counters()
+        self.timings = Timings()
         self.threads = threads
         try:
             self._target = HostTarget(threads)
@@ -36,6 +39,10 @@ class CpuBackend:
             self._edge = HostTarget(1)
         except KernelBuildError as error:
             raise DeviceError(str(error)) from error
+
+    def face_counts(self, capacity: int) -> tuple[int, ...]:
+        """Every count: here k faces cost k."""
+        return tuple(range(1, capacity + 1))
 
     def allocate(self, spec: Spec) -> Buffer:
         """Zeroed memory, aligned to a cache line; read the pages in now rather than in the first frame."""
@@ -100,6 +107,14 @@ class CpuBackend:
         """Run a kernel to its end."""
         self.counters.launches += 1
         self._target.launch(kernel, grid, block, args)
+
+    def replay(self, key: Hashable, body: Callable[[], None], frame: Frame) -> None:
+        """Run the body: there is nothing to record where a launch runs to its end."""
+        body()
+
+    def span(self, stage: str) -> AbstractContextManager[None]:
+        """Time the block on the host's clock."""
+        return self.timings.span(stage)
 
     def open_session(self, model: ModelFile) -> Session:
         """An ONNX Runtime session with this backend's threads."""

@@ -61,8 +61,8 @@ class Track:
         """Which source a track of each slot gets at birth; -1 leaves it alone."""
         self.backend.upload(np.asarray(sources, dtype=np.int32), self.source_of_slot)
 
-    def __call__(self, frame: Frame, *, detected: bool) -> int:
-        """Fill the frame's faces; returns how many there are, after the frame's one wait."""
+    def __call__(self, frame: Frame, *, detected: bool) -> None:
+        """Fill the frame's faces and its status word."""
         track_into(
             self.backend,
             self.detect.candidates,
@@ -75,9 +75,12 @@ class Track:
             detected=detected,
             max_misses=self.options.coast_frames,
         )
+
+    def read(self, frame: Frame) -> int:
+        """Wait for the frame's status word and take it over; returns how many faces there are."""
         status = self.backend.wait_status(held_buffer(frame.faces.status))
         frame.face_count, frame.new_tracks = int(status[STATUS_COUNT]), int(status[STATUS_NEW])
-        frame.is_cut, frame.errors = detected and bool(status[STATUS_CUT]), int(status[STATUS_ERRORS])
+        frame.is_cut, frame.errors = frame.is_detected and bool(status[STATUS_CUT]), int(status[STATUS_ERRORS])
         frame.best_score = float(status[STATUS_BEST_SCORE : STATUS_BEST_SCORE + 1].view(np.float32)[0])
         return frame.face_count
 
