@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from build_engines.flavour import FLAVOURS, BuildError, find_flavour
+from build_engines.flavour import FLAVOURS, BuildError, find_flavour, this_machine
 from models.model_files import ModelFileError
 from models.plan_file import Manifest, PlanError, discard, listed, plan_folder
 from models.tables import TableError
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flavour", choices=FLAVOURS, default="", help="default: what is installed")
     parser.add_argument("--arch", default="", help="such as sm_89,sm_120; default: the GPU of this machine")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="", help="default: the profile's")
+    parser.add_argument("--own-tactics", action="store_true", help="leave cuBLAS and cuDNN out (TensorRT 8 and 10)")
     parser.add_argument("--clip", type=Path, help="frames to verify on; default: the sample clip (drawn faces only)")
     return parser
 
@@ -65,6 +66,7 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
             architectures,
             precision,
             chosen.clip or sample_clip(),
+            own_tactics=chosen.own_tactics,
             say=lambda line: console.print(line, highlight=False),
             on_progress=show,
         ):
@@ -90,26 +92,10 @@ def _architectures(text: str) -> list[str]:
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     if names:
         return [f"sm_{name.removeprefix('sm_').removeprefix('sm')}" for name in names]
-    capability = _capability()
-    if not capability:
+    here = this_machine().arch
+    if not here:
         raise BuildError("--arch: wanted an architecture, got none and no GPU to ask; add --arch sm_89 or another")
-    return [capability]
-
-
-def _capability() -> str:
-    import ctypes
-
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return ""
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
-        return ""
-    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
-    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-    return f"sm_{major.value}{minor.value}"
+    return [here]
 
 
 def _manage(console: Console, command: str, rest: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from build_engines.flavour import Flavour
+from build_engines.flavour import Flavour, this_machine
 from build_engines.judge import Candidate, Precision
+from build_engines.peak_memory import peak_memory_mb, reset_peak_memory
 from build_engines.samples import Samples
 from build_engines.surgery import static_shapes
-from models.contract import FOLDER as MODELS
+from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
-from models.plan_file import Manifest, PlanError, PlanKey, load_plan, plan_folder, write_plan
+from models.plan_file import Manifest, PlanError, PlanKey, key_for, load_plan, plan_folder, write_plan
 from profiles.profile import Models, Profile
 
 __all__ = ["Row", "build_profile"]
@@ -46,6 +46,7 @@ def build_profile(
     precision: Precision,
     clip: Path,
     *,
+    own_tactics: bool = False,
     say: Callable[[str], None],
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Row]:
@@ -57,11 +58,21 @@ def build_profile(
     files = {role: find(name) for role, name in _roles(profile.models).items() if name}
     detector_px = _detector_axes(profile, clip, files)
     samples: Samples | None = None
+    gpu_name = this_machine().gpu_name
     for role, file in files.items():
         model: Candidate | None = None
         for batch in _batches(file, profile):
             for arch in architectures:
-                key = _key(file, flavour, arch, precision, batch, detector_px)
+                key = key_for(
+                    file,
+                    precision=precision,
+                    shapes=static_shapes(file, {"n": batch, "w": detector_px[0], "h": detector_px[1]}),
+                    flavour=flavour.name,
+                    flavour_version=flavour.version,
+                    arch=arch,
+                    gpu_name=gpu_name,
+                    options={"tactics": "own"} if own_tactics else {},
+                )
                 if row := _there(key, batch):
                     yield row
                     continue
@@ -97,23 +108,6 @@ def _detector_axes(profile: Profile, clip: Path, files: Mapping[str, ModelFile])
     return Samples(clip, files, count=1, size_px=profile.detect.size_px).detector_px()
 
 
-def _key(
-    file: ModelFile, flavour: Flavour, arch: str, precision: str, batch: int, detector_px: tuple[int, int]
-) -> PlanKey:
-    contract = file.contract
-    text = (MODELS / "contracts" / f"{contract.name}.toml").read_bytes()
-    return PlanKey(
-        contract=contract.name,
-        contract_sha256=sha256(text).hexdigest(),
-        onnx_sha256=file.sha256,
-        precision=precision,
-        shapes=static_shapes(file, {"n": batch, "w": detector_px[0], "h": detector_px[1]}),
-        flavour=flavour.name,
-        flavour_version=flavour.version,
-        arch=arch,
-    )
-
-
 def _there(key: PlanKey, batch: int) -> Row | None:
     try:
         plan, manifest = load_plan(key, "build it again")
@@ -129,9 +123,18 @@ def _build(
     batch: int,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> Row:
+    reset_peak_memory()
     typed = model.typed(batch)
     start = time.perf_counter()
-    built = flavour.build(typed.graph.SerializeToString(), key.arch, where=key.contract, on_progress=on_progress)
+    built = flavour.build(
+        typed.graph.SerializeToString(),
+        key.arch,
+        where=key.contract,
+        timings=load_timings(key),
+        own_tactics=key.options.get("tactics") == "own",
+        on_progress=on_progress,
+    )
+    keep_timings(key, built.timings)
     drift = {}
     for name, one in typed.drift.items():
         drift.update({f"{name}.psnr_db": one.psnr_db, f"{name}.cosine": one.cosine, f"{name}.max_abs": one.max_abs})
@@ -144,9 +147,12 @@ def _build(
         drift_source="simulated",
         layers=typed.layers,
         build_s=round(time.perf_counter() - start, 3),
-        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1),
+        peak_memory_mb=peak_memory_mb(),
+        gpu_name=key.options.get("gpu", ""),
+        notes=typed.notes,
     )
-    write_plan(built.plan, manifest)
+    emap = model.file.emap()
+    write_plan(built.plan, manifest, {} if emap is None else {"emap": emap})
     return _row(manifest, batch, len(built.plan), "built")
 
 

@@ -7,13 +7,14 @@ with hasattr, and bit values always come from its enums: STRONGLY_TYPED is anoth
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["FLAVOURS", "BuildError", "Built", "Flavour", "find_flavour"]
+__all__ = ["FLAVOURS", "BuildError", "Built", "Flavour", "Machine", "find_flavour", "this_machine"]
 
 FLAVOURS = ("tensorrt_rtx", "tensorrt")
 _NOISE = re.compile(r"cudaError(?:_t)?\s*(?:code\s*)?:?\s*35|Error Code \d+: Cuda Runtime|CUDA initialization failure")
@@ -24,11 +25,20 @@ class BuildError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Machine:
+    """The first GPU of this machine as its driver names it; both empty without one."""
+
+    arch: str = ""
+    gpu_name: str = ""
+
+
+@dataclass(frozen=True)
 class Built:
-    """A serialised plan and the warnings of its build."""
+    """A serialised plan, the warnings of its build, and what it learned of timings (empty where it keeps none)."""
 
     plan: bytes
     warnings: tuple[str, ...]
+    timings: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,16 @@ class Flavour:
         *,
         where: str,
         workspace_bytes: int = 1 << 30,
+        timings: bytes = b"",
+        own_tactics: bool = False,
         on_progress: Callable[[str, int, int], None] | None = None,
     ) -> Built:
         """A plan for static shapes and types that stand in the graph; raises BuildError.
 
-        `arch` is a name of `architectures`, or "" for the GPU of this machine. `on_progress` gets a phase, the
-        step and the steps of it. FP32 tensors are computed in FP32: TF32 is off.
+        `arch` is a name of `architectures`, or that of this machine's GPU. `timings` is what an earlier build of
+        this flavour learned on this GPU; another's is ignored. `own_tactics` leaves cuBLAS and cuDNN out where the
+        flavour would call them, for machines that lack those libraries. `on_progress` gets a phase, the step and
+        the steps of it. FP32 tensors are computed in FP32: TF32 is off.
         """
         trt = self.module
         log = _logger(trt)
@@ -84,24 +98,63 @@ class Flavour:
             # RTX: without it a context may allocate inside enqueue, which no graph capture allows
             config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         self._aim(config, arch, where)
+        if hasattr(config, "max_aux_streams"):
+            config.max_aux_streams = 0  # one stream a session: a captured graph stays a chain, and others overlap it
+        if own_tactics:
+            _leave_libraries_out(trt, config)
+        cache = self._timing_cache(config, timings)
         if on_progress is not None and hasattr(trt, "IProgressMonitor"):
             config.progress_monitor = _monitor(trt, on_progress)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise _error(where, f"a plan for {arch or 'this GPU'}", log)
-        return Built(bytes(plan), tuple(log.warnings))
+        return Built(bytes(plan), tuple(log.warnings), bytes(cache.serialize()) if cache is not None else b"")
 
     def _aim(self, config: Any, arch: str, where: str) -> None:
         """Set the target; only RTX builds for a GPU that is not there."""
-        if not arch:
+        if not self.architectures:
+            here = this_machine().arch
+            if arch != here:
+                raise BuildError(
+                    f"{where}: wanted the architecture of this machine's GPU ({here or 'none found'}), which is all "
+                    f"that {self.name} builds for, got {arch}; build on a machine with that GPU"
+                )
             return
         if arch not in self.architectures:
-            known = ", ".join(self.architectures) or "the GPU of this machine only"
+            known = ", ".join(self.architectures)
             raise BuildError(f"{where}: wanted an architecture of {self.name} ({known}), got {arch}; name one of them")
         config.num_compute_capabilities = 1
         capability = getattr(self.module.ComputeCapability, f"SM{arch.removeprefix('sm_')}")
         if not config.set_compute_capability(capability, 0):
             raise BuildError(f"{where}: wanted {self.name} to build for {arch}, got False; name another architecture")
+
+    def _timing_cache(self, config: Any, timings: bytes) -> Any:
+        """The cache that the build reads and fills; None for RTX, which times nothing."""
+        if self.architectures or not hasattr(config, "create_timing_cache"):
+            return None
+        cache = config.create_timing_cache(timings)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            # of another version or GPU: begin an empty one
+            cache = config.create_timing_cache(b"")
+            config.set_timing_cache(cache, ignore_mismatch=False)
+        return cache
+
+
+def this_machine() -> Machine:
+    """The first GPU, asked of the driver alone."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return Machine()
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0):
+        return Machine()
+    # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h
+    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    driver.cuDeviceGetName(name, len(name), device)
+    return Machine(f"sm_{major.value}{minor.value}", name.value.decode())
 
 
 def find_flavour(name: str = "") -> Flavour:
@@ -176,6 +229,17 @@ def _take_types_from_the_graph(trt: Any, config: Any, network: Any) -> None:
             layer.precision = kinds[0]
             for index, kind in enumerate(kinds):
                 layer.set_output_type(index, kind)
+
+
+def _leave_libraries_out(trt: Any, config: Any) -> None:
+    """8.x and 10.x may call cuBLAS and cuDNN; 11 and RTX no longer name them."""
+    outside = ("CUBLAS", "CUBLAS_LT", "CUDNN")
+    bits = config.get_tactic_sources()
+    for name in outside:
+        if hasattr(trt.TacticSource, name):
+            bits &= ~(1 << int(getattr(trt.TacticSource, name)))
+    if not config.set_tactic_sources(bits):
+        raise BuildError(f"tactic sources: wanted none of {', '.join(outside)}, got False; install these libraries")
 
 
 def _monitor(trt: Any, on_progress: Callable[[str, int, int], None]) -> Any:

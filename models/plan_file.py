@@ -10,14 +10,21 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import io
 import json
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from models.contract import FOLDER as CONTRACTS
+from models.model_files import ModelFile
 from models.onnx_file import sha256_of
 from models.tables import TableError, from_table
 
@@ -27,14 +34,17 @@ __all__ = [
     "PlanKey",
     "check_folder",
     "discard",
+    "key_for",
     "listed",
+    "load_constants",
     "load_plan",
     "plan_folder",
     "read_manifest",
     "write_plan",
+    "write_whole",
 ]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class PlanError(ValueError):
@@ -46,6 +56,7 @@ class PlanKey:
     """What a plan is looked up by: all of it must be the same.
 
     `shapes` maps the contract's tensor names to static sizes; `arch` is a compute capability such as sm_89.
+    `options` holds what else changes the plan: "gpu", the model of GPU that a flavour other than RTX tuned for.
     """
 
     contract: str
@@ -71,7 +82,9 @@ class Manifest:
     """What one plan was built from, and how it compares with FP32.
 
     `drift` holds figures by tensor ("output.psnr_db", ...); `drift_source` says where rounding was seen:
-    in a simulation, in ONNX Runtime on CUDA, or in the plan itself.
+    in a simulation, in ONNX Runtime on CUDA, or in the plan itself. `constants` maps what the file holds beside
+    its network (a swapper's emap) to the SHA-256 of its array, stored as `<stem>.<name>.npy`. `notes` says how it was
+    made: the method of calibration, the share of multiply-adds in INT8, how many real inputs were seen.
     """
 
     key: PlanKey
@@ -80,11 +93,46 @@ class Manifest:
     tensors: dict[str, str]
     drift: dict[str, float]
     drift_source: str
+    constants: dict[str, str] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, str | float] = field(default_factory=dict)
     build_s: float = 0.0
     peak_memory_mb: float = 0.0
     gpu_name: str = ""
     format: int = FORMAT
+
+
+def key_for(
+    file: ModelFile,
+    *,
+    precision: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    flavour: str,
+    flavour_version: str,
+    arch: str,
+    gpu_name: str,
+    options: Mapping[str, str] | None = None,
+) -> PlanKey:
+    """The key of one model file's plan: the one place that says what makes two plans different.
+
+    `gpu_name` is the driver's name of the GPU; it counts for every flavour but RTX, whose plans fit any GPU of
+    their `arch`.
+    """
+    text = (CONTRACTS / "contracts" / f"{file.contract.name}.toml").read_bytes()
+    others = dict(options or {})
+    if flavour != "tensorrt_rtx":
+        others["gpu"] = gpu_name
+    return PlanKey(
+        contract=file.contract.name,
+        contract_sha256=hashlib.sha256(text).hexdigest(),
+        onnx_sha256=file.sha256,
+        precision=precision,
+        shapes=dict(shapes),
+        flavour=flavour,
+        flavour_version=flavour_version,
+        arch=arch,
+        options=others,
+    )
 
 
 def plan_folder() -> Path:
@@ -111,8 +159,14 @@ def check_folder(folder: Path, rebuild: str) -> None:
         )
 
 
-def write_plan(plan: bytes, manifest: Manifest) -> Path:
-    """Put a plan and its manifest into the folder, each under a temporary name first; returns the plan's path."""
+def write_plan(plan: bytes, manifest: Manifest, constants: Mapping[str, npt.NDArray[np.float32]] | None = None) -> Path:
+    """Put a plan and its manifest into the folder, each under a temporary name first; returns the plan's path.
+
+    `constants` go beside them as .npy files; their hashes are put into the manifest here.
+    """
+    arrays = {name: _npy(array) for name, array in (constants or {}).items()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in arrays.items()}
+    manifest = dataclasses.replace(manifest, constants=hashes)
     folder = plan_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     check_folder(folder, "build again")
@@ -123,8 +177,10 @@ def write_plan(plan: bytes, manifest: Manifest) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # the manifest of an older plan of this name must not vouch for the new bytes, not even for a moment
         path.with_suffix(".json").unlink(missing_ok=True)
-        _write(path, plan)
-        _write(path.with_suffix(".json"), text.encode())
+        write_whole(path, plan)
+        for name, data in arrays.items():
+            write_whole(path.with_suffix(f".{name}.npy"), data)
+        write_whole(path.with_suffix(".json"), text.encode())
     return path
 
 
@@ -152,6 +208,22 @@ def load_plan(key: PlanKey, rebuild: str) -> tuple[bytes, Manifest]:
     if digest != manifest.plan_sha256:
         raise PlanError(f"{path}: wanted the SHA-256 {manifest.plan_sha256[:12]}, got {digest[:12]}; {rebuild}")
     return plan, manifest
+
+
+def load_constants(manifest: Manifest, rebuild: str) -> dict[str, npt.NDArray[np.float32]]:
+    """The arrays beside a plan, by name, checked against its manifest; raises PlanError for one that differs."""
+    found = {}
+    for name, wanted in manifest.constants.items():
+        path = plan_folder() / f"{manifest.key.stem}.{name}.npy"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PlanError(f"{path}: wanted the {name} of its plan, got {error.strerror}; {rebuild}") from error
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != wanted:
+            raise PlanError(f"{path}: wanted the SHA-256 {wanted[:12]}, got {digest[:12]}; {rebuild}")
+        found[name] = np.load(io.BytesIO(data), allow_pickle=False)
+    return found
 
 
 def read_manifest(path: Path, rebuild: str) -> Manifest:
@@ -191,12 +263,21 @@ def listed() -> list[tuple[Path, Manifest | PlanError]]:
 
 
 def discard(path: Path) -> None:
-    """Remove a plan and its manifest, the manifest first."""
+    """Remove a plan, its manifest and its constants, the manifest first."""
     path.with_suffix(".json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
+    for constant in path.parent.glob(f"{path.stem}.*.npy"):
+        constant.unlink(missing_ok=True)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _npy(array: npt.NDArray[np.float32]) -> bytes:
+    held = io.BytesIO()
+    np.save(held, array, allow_pickle=False)
+    return held.getvalue()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that appears under its name only when all of it is on the disk."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

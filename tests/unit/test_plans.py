@@ -11,9 +11,20 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from models.plan_file import Manifest, PlanError, PlanKey, discard, listed, load_plan, plan_folder, write_plan
+from models.plan_file import (
+    Manifest,
+    PlanError,
+    PlanKey,
+    discard,
+    listed,
+    load_constants,
+    load_plan,
+    plan_folder,
+    write_plan,
+)
 
 REBUILD = "run: python -m build_engines tiny"
 KEY = PlanKey(
@@ -145,14 +156,14 @@ def test_a_build_that_is_killed_leaves_nothing_that_loads(tmp_path: Path) -> Non
 import os, signal, sys
 import models.plan_file as files
 from tests.unit.test_plans import KEY, manifest
-real = files._write
+real = files.write_whole
 def kill_after(path, content):
     if path.suffix == sys.argv[1]:
         handle = open(path.with_name("." + path.name + ".cut"), "wb")
         handle.write(content[: len(content) // 2]); handle.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     real(path, content)
-files._write = kill_after
+files.write_whole = kill_after
 files.write_plan(b"new code" * 50, manifest(b"new code" * 50))
 """
     written()
@@ -190,3 +201,21 @@ def test_the_list_names_what_is_whole_and_what_is_not() -> None:
     discard(spoiled)
     assert [path for path, _ in listed()] == [whole]
     assert not plan_folder().joinpath(spoiled.name).exists()
+
+
+def test_what_lies_beside_the_network_is_kept_checked_and_removed_with_its_plan() -> None:
+    emap = np.arange(16, dtype=np.float32).reshape(4, 4)
+    plan = b"native code"
+    path = write_plan(plan, manifest(plan), {"emap": emap})
+    _, said = load_plan(KEY, REBUILD)
+    np.testing.assert_array_equal(load_constants(said, REBUILD)["emap"], emap)
+    beside = path.with_suffix(".emap.npy")
+    _flip(beside)
+    with pytest.raises(PlanError, match=r"\.emap\.npy: wanted the SHA-256 \w{12}, got \w{12}; run: "):
+        load_constants(said, REBUILD)
+    beside.unlink()
+    with pytest.raises(PlanError, match=r"\.emap\.npy: wanted the emap of its plan, got No such file"):
+        load_constants(said, REBUILD)
+    write_plan(plan, manifest(plan), {"emap": emap})
+    discard(path)
+    assert not list(plan_folder().glob(f"{KEY.stem}*"))
