@@ -12,7 +12,8 @@ from build_engines.flavour import BuildError
 from build_engines.precision import float_nodes, to_fp16
 from build_engines.quantise import Quantised, find_int8, quantisable, quantise
 from build_engines.samples import Inputs, Samples
-from build_engines.sensitivity import Drift, Search, drift_of, find_sensitive, run_model
+from build_engines.sensitivity import Search, find_sensitive
+from build_engines.simulate import Drift, Simulation, drift_of, run_model
 from build_engines.surgery import prepare, static_shapes
 from models.model_files import ModelFile
 
@@ -92,8 +93,12 @@ class Candidate:
             reached = found.worst_db
         else:
             target = contract.drift.fp16_psnr_db
-            search = find_sensitive(graph, feeds, target, say=say)
-            kept, worst, reached = f"{len(search.keep_fp32)} nodes in FP32", search.worst_block, search.worst_db
+            search = find_sensitive(Simulation(graph, feeds), target, say=say)
+            kept, worst, reached = (
+                f"{len(search.keep_fp32)} nodes in FP32",
+                search.worst or "no single block",
+                search.worst_db,
+            )
             if reached >= target:
                 return search
         raise BuildError(

@@ -26,7 +26,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from build_engines.sensitivity import Drift, Feeds, drift_of, run_model
+from build_engines.simulate import Drift, Feeds, drift_of, run_model
 
 __all__ = ["METHODS", "Quantised", "find_int8", "quantisable", "quantise"]
 
@@ -60,7 +60,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Feeds as ONNX Runtime's calibrator asks for them."""
 
     def __init__(self, feeds: Feeds) -> None:
-        self._left: Iterator[dict[str, Any]] = iter(feeds)
+        self._left: Iterator[dict[str, Any]] = iter([dict(feed) for feed in feeds])
 
     def get_next(self) -> dict[str, Any] | None:
         return next(self._left, None)

@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from build_engines.precision import float_nodes, simulate_fp16, to_fp16
+from build_engines.sensitivity import effects, fewest, find_sensitive, worst_first
+from build_engines.simulate import Simulation, run_model
 
 F32 = npt.NDArray[np.float32]
 
@@ -101,12 +103,79 @@ def test_the_typed_graph_is_valid_has_casts_at_the_seams_and_keeps_its_border(x:
 
 def test_the_simulation_rounds_what_the_typed_graph_stores_as_fp16(x: F32) -> None:
     model = norm(scale=1 / 3)
-    rounded = {item.name: numpy_helper.to_array(item) for item in simulate_fp16(model, ()).graph.initializer}
+    simulated = simulate_fp16(model, ())
+    simulated.graph.output.append(helper.make_tensor_value_info("scale__rounded", TensorProto.FLOAT, []))
     stored = {item.name: numpy_helper.to_array(item) for item in to_fp16(model, ()).graph.initializer}
-    assert rounded["scale__rounded"] == np.float32(np.float16(1 / 3)) == stored["scale__half"].astype(np.float32)
+    [row] = run_model(simulated, [{"x": x}])
+    assert row["scale__rounded"] == np.float32(np.float16(1 / 3)) == stored["scale__half"].astype(np.float32)
 
 
 def test_keeping_everything_changes_nothing(x: F32) -> None:
     model = norm()
     assert float_nodes(model) == ["enlarge", *CHAIN]
     assert np.array_equal(run(simulate_fp16(model, float_nodes(model)), x), run(model, x))
+
+
+def test_what_overflows_and_what_reads_it_stay_fp32(x: F32) -> None:
+    found = find_sensitive(Simulation(norm(scale=400.0), [{"x": x}]), 45.0)
+    # the root reads what overflowed: in FP16 its input would be inf before it is computed
+    assert found.keep_fp32 == {"square", "variance", "add_eps", "root"}
+    assert found.worst_db >= 60.0
+    assert (found.by_range, found.by_effect, found.worst) == (4, 0, "")
+
+
+def test_an_input_that_fp16_cannot_hold_keeps_its_reader_fp32(x: F32) -> None:
+    found = find_sensitive(Simulation(norm(scale=1e-5), [{"x": x * 1e5}]), 45.0)
+    assert "enlarge" in found.keep_fp32
+    assert found.worst_db >= 60.0
+
+
+def test_blocks_are_added_by_effect_until_the_target_is_met(x: F32) -> None:
+    simulation = Simulation(norm(), [{"x": x}])
+    assert find_sensitive(simulation, 50.0).by_effect == 0
+    found = find_sensitive(simulation, 150.0)
+    assert found.by_effect == 8
+    assert found.worst == "enlarge"  # without a heavy operator the graph is one block
+
+
+def parts(*costs: dict[str, float]) -> Any:
+    def noise(chosen: Any) -> dict[str, float]:
+        asked.append(list(chosen))
+        return {name: sum(costs[index][name] for index in chosen) for name in costs[0]}
+
+    asked: list[list[int]] = []
+    return noise, asked
+
+
+def test_only_groups_that_cost_something_are_looked_into() -> None:
+    noise, asked = parts(*[{"y": 1e-9}] * 40, {"y": 1e-3}, *[{"y": 1e-9}] * 23)
+    costs = effects(64, noise, 40.0, deadline=float("inf"))
+    assert costs[40] == {"y": 1e-3}
+    assert len(asked) == 13  # the whole, and two halves at each of log2(64) levels
+    order, guess = worst_first(costs, 40.0)
+    assert (order[0], guess) == (40, 1)
+
+
+def test_after_the_deadline_costs_are_spread_and_nothing_is_measured() -> None:
+    noise, asked = parts(*[{"y": 1.0}] * 8)
+    assert effects(8, noise, 40.0, deadline=0.0) == [{"y": 1.0}] * 8
+    assert asked == [list(range(8))]
+
+
+def test_each_next_part_is_the_worst_of_the_output_that_is_then_the_worst() -> None:
+    order, guess = worst_first([{"a": 5.0, "b": 0.0}, {"a": 4.0, "b": 0.0}, {"a": 0.0, "b": 4.5}], -6.8)
+    assert order == [0, 2, 1]  # after the first, output b is worse than a
+    assert guess == 1  # 4.5 is below 10^0.68 = 4.8
+
+
+@pytest.mark.parametrize("guess", [0, 3, 7, 10])
+def test_the_fewest_is_found_whatever_the_guess(guess: int) -> None:
+    asked: list[int] = []
+
+    def reached(count: int) -> float:
+        asked.append(count)
+        return 10.0 * count
+
+    assert fewest(reached, 65.0, 10, guess) == 7
+    assert len(asked) <= 5
+    assert fewest(reached, 1000.0, 10, guess) == 10
