@@ -13,7 +13,7 @@ from rich.table import Table
 
 from build_engines.flavour import FLAVOURS, BuildError, find_flavour, this_machine
 from models.model_files import ModelFileError
-from models.plan_file import Manifest, PlanError, discard, listed, plan_folder
+from models.plan_file import Manifest, PlanError, discard, listed, plan_folder, sweep
 from models.tables import TableError
 from profiles.profile import load_profile
 
@@ -39,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flavour", choices=FLAVOURS, default="", help="default: what is installed")
     parser.add_argument("--arch", default="", help="such as sm_89,sm_120; default: the GPU of this machine")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="", help="default: the profile's")
+    parser.add_argument(
+        "--size", default="", help="of the videos to come, such as 1920x1080,720x1280; default: the clip's"
+    )
     parser.add_argument("--own-tactics", action="store_true", help="leave cuBLAS and cuDNN out (TensorRT 8 and 10)")
     parser.add_argument("--clip", type=Path, help="frames to verify on; default: the sample clip (drawn faces only)")
     return parser
@@ -66,25 +69,41 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
             architectures,
             precision,
             chosen.clip or sample_clip(),
+            frame_sizes=_sizes(chosen.size),
             own_tactics=chosen.own_tactics,
             say=lambda line: console.print(line, highlight=False),
             on_progress=show,
         ):
             rows.append(row)
     table = Table(header_style="bold")
-    for heading in ("model", "precision", "arch", "batch", "state"):
+    for heading in ("model", "precision", "arch", "shape", "state"):
         table.add_column(heading)
     for heading in ("size MB", "build s", "peak MB", "drift dB", "nodes"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
-            row.contract, row.precision, row.arch, str(row.batch), row.state, f"{row.plan_bytes / 1e6:.1f}",
+            row.contract, row.precision, row.arch, _shape(row.shapes), row.state, f"{row.plan_bytes / 1e6:.1f}",
             f"{row.build_s:.2f}", f"{row.peak_memory_mb:.0f}", f"{row.drift_db:.1f}",
             ", ".join(f"{count} {kind}" for kind, count in row.layers.items() if count),
         )  # fmt: skip
     console.print(table)
     print(json.dumps({"folder": str(plan_folder()), "plans": [{**vars(row), "path": row.path.name} for row in rows]}))
     return 0
+
+
+def _shape(shapes: dict[str, tuple[int, ...]]) -> str:
+    """The first input's, which tells batches and detector sizes apart."""
+    return "x".join(map(str, next(iter(shapes.values()))))
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    sizes = []
+    for name in filter(None, text.split(",")):
+        width, by, height = name.partition("x")
+        if not (by and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise BuildError(f"--size: wanted WIDTHxHEIGHT in px, such as 1920x1080, got {name!r}; correct it")
+        sizes.append((int(width), int(height)))
+    return sizes
 
 
 def _architectures(text: str) -> list[str]:
@@ -110,7 +129,8 @@ def _manage(console: Console, command: str, rest: list[str]) -> int:
         going = [path for path, _ in (found if chosen.all else broken)]
         for path in going:
             discard(path)
-        console.print(f"{len(going)} of {len(found)} plans removed")
+        left = sweep()
+        console.print(f"{len(going)} of {len(found)} plans removed, {left} leftovers of killed builds")
         return 0
     for path, state in found:
         if isinstance(state, Manifest):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,14 +12,15 @@ from typing import Literal
 from build_engines.flavour import Flavour, this_machine
 from build_engines.judge import Candidate, Precision
 from build_engines.peak_memory import peak_memory_mb, reset_peak_memory
-from build_engines.samples import Samples
+from build_engines.samples import Samples, clip_size
 from build_engines.surgery import static_shapes
 from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
+from models.onnx_file import read_onnx
 from models.plan_file import Manifest, PlanError, PlanKey, key_for, load_plan, plan_folder, write_plan
 from profiles.profile import Models, Profile
 
-__all__ = ["Row", "build_profile"]
+__all__ = ["Row", "build_one", "build_profile", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Row:
     contract: str
     precision: str
     arch: str
-    batch: int
+    shapes: dict[str, tuple[int, ...]]
     plan_bytes: int
     build_s: float
     peak_memory_mb: float
@@ -46,40 +47,61 @@ def build_profile(
     precision: Precision,
     clip: Path,
     *,
+    frame_sizes: Sequence[tuple[int, int]] = (),
     own_tactics: bool = False,
     say: Callable[[str], None],
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Row]:
-    """Plans of every model of a profile, for every architecture and face count; yields a row for each.
+    """Plans of every model of a profile, for every architecture and shape that it runs in; yields a row for each.
 
-    What is there already and was built from exactly this is left alone. Raises BuildError where a model can't be
-    built or drifts too far; then nothing of it is kept.
+    `frame_sizes` are the (width, height) in px of the videos to come, the clip's own by default: a detector's input
+    follows a frame's aspect. What is there already and was built from exactly this is left alone. Raises
+    BuildError where a model can't be built or drifts too far; then nothing of it is kept.
     """
     files = {role: find(name) for role, name in _roles(profile.models).items() if name}
-    detector_px = _detector_axes(profile, clip, files)
+    sizes = frame_sizes or [clip_size(clip)]
     samples: Samples | None = None
     gpu_name = this_machine().gpu_name
     for role, file in files.items():
         model: Candidate | None = None
-        for batch in _batches(file, profile):
+        for shapes in shapes_of(role, file, profile, sizes):
             for arch in architectures:
                 key = key_for(
                     file,
                     precision=precision,
-                    shapes=static_shapes(file, {"n": batch, "w": detector_px[0], "h": detector_px[1]}),
+                    shapes=shapes,
                     flavour=flavour.name,
                     flavour_version=flavour.version,
                     arch=arch,
                     gpu_name=gpu_name,
                     options={"tactics": "own"} if own_tactics else {},
                 )
-                if row := _there(key, batch):
+                if row := _there(key):
                     yield row
                     continue
                 if model is None:
                     samples = samples or Samples(clip, files, size_px=profile.detect.size_px)
                     model = Candidate(role, file, precision, samples, say)
-                yield _build(model, flavour, key, batch, on_progress)
+                yield build_one(model, flavour, key, on_progress)
+
+
+def shapes_of(
+    role: str, file: ModelFile, profile: Profile, frame_sizes: Sequence[tuple[int, int]]
+) -> list[dict[str, tuple[int, ...]]]:
+    """The static shapes in which a profile runs one model: a detector's passes, or the face counts of the others."""
+    if role == "detector":
+        spec = file.contract.inputs["image"]
+        height, width = read_onnx(file.path).inputs[file.tensors["image"]][1][-2:]
+        if isinstance(height, int) and isinstance(width, int):
+            # such a file runs at its own size only, in one pass
+            axes = [{"n": 1, "h": height, "w": width}]
+        else:
+            passes = [profile.detect.inputs_px(size, spec.multiple_of) for size in frame_sizes]
+            unique = dict.fromkeys(size for one in passes for size in one)
+            axes = [{"n": 1, "h": rows, "w": columns} for columns, rows in unique]
+    else:
+        axes = [{"n": count} for count in _face_counts(file, profile)]
+    return [static_shapes(file, one) for one in axes]
 
 
 def _roles(models: Models) -> dict[str, str]:
@@ -91,7 +113,7 @@ def _roles(models: Models) -> dict[str, str]:
     }
 
 
-def _batches(file: ModelFile, profile: Profile) -> list[int]:
+def _face_counts(file: ModelFile, profile: Profile) -> list[int]:
     """1, 2, 4, ... up to the profile's faces, where the contract leaves the batch free; else 1."""
     free = any(spec.shape[0] == "n" for spec in file.contract.inputs.values())
     if not free:
@@ -103,28 +125,23 @@ def _batches(file: ModelFile, profile: Profile) -> list[int]:
     return [*counts, profile.track.faces]
 
 
-def _detector_axes(profile: Profile, clip: Path, files: Mapping[str, ModelFile]) -> tuple[int, int]:
-    """The detector's input for the clip's frames, from its first frame alone."""
-    return Samples(clip, files, count=1, size_px=profile.detect.size_px).detector_px()
-
-
-def _there(key: PlanKey, batch: int) -> Row | None:
+def _there(key: PlanKey) -> Row | None:
     try:
         plan, manifest = load_plan(key, "build it again")
     except PlanError:
         return None
-    return _row(manifest, batch, len(plan), "unchanged")
+    return _row(manifest, len(plan), "unchanged")
 
 
-def _build(
+def build_one(
     model: Candidate,
     flavour: Flavour,
     key: PlanKey,
-    batch: int,
-    on_progress: Callable[[str, int, int], None] | None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Row:
+    """One plan with its manifest, written; raises BuildError, and then nothing is."""
     reset_peak_memory()
-    typed = model.typed(batch)
+    typed = model.typed(key.shapes)
     start = time.perf_counter()
     built = flavour.build(
         typed.graph.SerializeToString(),
@@ -153,16 +170,16 @@ def _build(
     )
     emap = model.file.emap()
     write_plan(built.plan, manifest, {} if emap is None else {"emap": emap})
-    return _row(manifest, batch, len(built.plan), "built")
+    return _row(manifest, len(built.plan), "built")
 
 
-def _row(manifest: Manifest, batch: int, plan_bytes: int, state: Literal["built", "unchanged"]) -> Row:
+def _row(manifest: Manifest, plan_bytes: int, state: Literal["built", "unchanged"]) -> Row:
     key = manifest.key
     return Row(
         contract=key.contract,
         precision=key.precision,
         arch=key.arch,
-        batch=batch,
+        shapes=key.shapes,
         plan_bytes=plan_bytes,
         build_s=manifest.build_s,
         peak_memory_mb=manifest.peak_memory_mb,

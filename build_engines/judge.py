@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from build_engines.quantise import Quantised, find_int8, quantisable, quantise
 from build_engines.samples import Inputs, Samples
 from build_engines.sensitivity import Search, find_sensitive
 from build_engines.simulate import Drift, Simulation, drift_of, run_model
-from build_engines.surgery import prepare, static_shapes
+from build_engines.surgery import prepare
 from models.model_files import ModelFile
 
 __all__ = ["Candidate", "Precision", "Typed"]
@@ -47,26 +47,19 @@ class Candidate:
     say: Callable[[str], None]
     verdict: Search | Quantised | None = None
 
-    def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Static sizes for this batch."""
-        width, height = self.samples.detector_px()
-        return static_shapes(self.file, {"n": batch, "h": height, "w": width})
-
-    def typed(self, batch: int) -> Typed:
-        """The graph for a batch; raises BuildError past the contract's drift."""
-        graph = prepare(self.file, self.shapes(batch))
+    def typed(self, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
+        """The graph for static shapes by the contract's names; raises BuildError past the contract's drift."""
+        graph = prepare(self.file, shapes)
         if self.verdict is None:
-            self.verdict = self._judge(graph if batch == 1 else prepare(self.file, self.shapes(1)))
+            own = self._own_shapes()
+            self.verdict = self._judge(graph if dict(shapes) == own else prepare(self.file, own))
         verdict, nodes = self.verdict, set(float_nodes(graph))
         if isinstance(verdict, Quantised):
             layers = len(quantisable(graph)) - len(verdict.left_out)
-            if batch > 1:
-                feeds = [
-                    {name: np.repeat(value, batch, axis=0) for name, value in one.items()} for one in self._feeds()
-                ]
-                graph = quantise(graph, feeds, left_out=verdict.left_out, method=verdict.method)
-            else:
+            if dict(shapes) == self._own_shapes():
                 graph = verdict.model
+            else:
+                graph = quantise(graph, self._feeds(shapes), left_out=verdict.left_out, method=verdict.method)
             return Typed(graph, verdict.drift, {"int8": layers, "fp32": len(nodes) - layers})
         if self.precision == "fp16":
             graph = to_fp16(graph, verdict.keep_fp32)
@@ -106,9 +99,22 @@ class Candidate:
             f"{kept}; {worst} drifts most: use --precision fp32"
         )
 
-    def _feeds(self) -> Inputs:
-        inputs = self.samples.inputs(self.role)
-        return [{self.file.tensors[name]: value for name, value in feed.items()} for feed in inputs]
+    def _own_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the samples: batch 1, and the detector's first pass."""
+        return {name: value.shape for name, value in self.samples.inputs(self.role)[0].items()}
+
+    def _feeds(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Inputs:
+        """Samples by the file's names; with `shapes`, repeated to their batch, or letterboxed to their size."""
+        samples = self.samples
+        if shapes and self.role == "detector":
+            samples = samples.sized(max(shapes["image"][-2:]))
+        feeds = []
+        for feed in samples.inputs(self.role):
+            batched = {
+                name: np.repeat(value, shapes[name][0], axis=0) if shapes else value for name, value in feed.items()
+            }
+            feeds.append({self.file.tensors[name]: value for name, value in batched.items()})
+        return feeds
 
 
 def _load(file: ModelFile) -> Any:

@@ -7,6 +7,7 @@ aligned crops at detected points for the rest, latents of detected faces for the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from models.contract import load_template
 from models.model_files import ModelFile
 from models.spec import Spec
 
-__all__ = ["Inputs", "Samples", "sample_clip"]
+__all__ = ["Inputs", "Samples", "clip_size", "sample_clip"]
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
@@ -49,6 +50,16 @@ def sample_clip() -> Path:
     import models
 
     return Path(str(models.__file__)).parent / "tiny" / "sample" / "clip.mp4"
+
+
+def clip_size(clip: Path) -> tuple[int, int]:
+    """(width, height) in px of a clip's first video stream, without decoding; raises BuildError."""
+    try:
+        with av.open(str(clip)) as container:
+            stream = container.streams.video[0]
+            return stream.width, stream.height
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
 
 
 def _floats(*shape: int) -> HostTensor:
@@ -72,6 +83,12 @@ class Samples:
         height, width = self.frames[0].shape[0] * 2 // 3, self.frames[0].shape[1]
         self.frame_px = (width, height)
         self._points: list[tuple[Nv12, F32]] = []
+
+    def sized(self, size_px: int) -> Samples:
+        """The same frames and faces for another size of the detector's input."""
+        other = copy(self)
+        other.size_px = size_px
+        return other
 
     def detector_px(self) -> tuple[int, int]:
         """(width, height) of the detector's input for these frames, trimmed to the contract's multiple."""

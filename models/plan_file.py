@@ -40,6 +40,7 @@ __all__ = [
     "load_plan",
     "plan_folder",
     "read_manifest",
+    "sweep",
     "write_plan",
     "write_whole",
 ]
@@ -268,6 +269,19 @@ def discard(path: Path) -> None:
     path.unlink(missing_ok=True)
     for constant in path.parent.glob(f"{path.stem}.*.npy"):
         constant.unlink(missing_ok=True)
+
+
+def sweep() -> int:
+    """Remove what killed builds left under temporary names; waits for builds that are writing. Returns how many."""
+    folder = plan_folder()
+    if not folder.is_dir():
+        return 0
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        left = [path for path in folder.glob(".*") if path.name != ".lock"]
+        for path in left:
+            path.unlink(missing_ok=True)
+    return len(left)
 
 
 def _npy(array: npt.NDArray[np.float32]) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kernels.launch_pixels import letterbox_size
 from models.tables import TableError, from_table, read_toml
 
 __all__ = ["Models", "Profile", "load_profile", "profile_names"]
@@ -33,6 +34,19 @@ class Detect:
     score_threshold: float = 0.0
     iou_threshold: float = 0.0
     max_detections: int = 64
+
+    def inputs_px(self, frame_px: tuple[int, int], multiple_of: int) -> list[tuple[int, int]]:
+        """(width, height) of the detector's input in each pass over frames of `frame_px`.
+
+        An input is trimmed to the picture: rows that would only hold padding, beyond the next multiple that the
+        contract asks for, are not computed.
+        """
+        sizes = []
+        for size_px in (self.size_px, self.second_pass_px):
+            if size_px:
+                width, height, _ = letterbox_size(*frame_px, size_px, size_px)
+                sizes.append((-(-width // multiple_of) * multiple_of, -(-height // multiple_of) * multiple_of))
+        return sizes
 
 
 @dataclass(frozen=True)

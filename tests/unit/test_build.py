@@ -35,7 +35,7 @@ def _own_cache_and_one_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("models.plan_file.plan_folder", lambda: tmp_path / "plans")
     monkeypatch.setattr("build_engines.build.plan_folder", lambda: tmp_path / "plans")
     monkeypatch.setattr("build_engines.__main__.plan_folder", lambda: tmp_path / "plans")
-    monkeypatch.setattr(build, "_batches", lambda file, profile: [1])
+    monkeypatch.setattr(build, "_face_counts", lambda file, profile: [1])
     monkeypatch.setattr(build, "Samples", functools.partial(Samples, count=8))
     real = build.build_profile
 
@@ -56,7 +56,9 @@ def test_plans_are_built_without_a_gpu_and_left_alone_the_second_time(capsys: py
     arguments = ["tiny", "--arch", "sm89", "--precision", "fp16", "--flavour", "tensorrt_rtx"]
     assert main(arguments) == 0
     rows = last_json(capsys.readouterr().out)["plans"]
-    assert [row["contract"] for row in rows] == ["tiny_detector", "tiny_refiner"]
+    assert [row["contract"] for row in rows] == ["tiny_detector", "tiny_detector", "tiny_refiner"]
+    # the sample clip is 16:9: trimmed to the next multiple of 32, in both passes
+    assert [row["shapes"]["image"] for row in rows[:2]] == [[1, 3, 384, 640], [1, 3, 96, 128]]
     for row in rows:
         assert row["state"] == "built"
         assert row["drift_db"] >= load_contract(row["contract"]).drift.fp16_psnr_db
@@ -78,7 +80,7 @@ def test_a_spoiled_plan_is_named_by_verify_and_removed_by_prune(capsys: pytest.C
     assert "wanted the SHA-256" in capsys.readouterr().out
     assert main(["list"]) == 0
     assert main(["prune"]) == 0
-    assert "1 of 2 plans removed" in capsys.readouterr().out
+    assert "1 of 3 plans removed" in capsys.readouterr().out
     assert main(["verify"]) == 0
 
 

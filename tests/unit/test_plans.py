@@ -23,6 +23,7 @@ from models.plan_file import (
     load_constants,
     load_plan,
     plan_folder,
+    sweep,
     write_plan,
 )
 
@@ -173,6 +174,8 @@ files.write_plan(b"new code" * 50, manifest(b"new code" * 50))
         assert done.returncode == -9
         with pytest.raises(PlanError):
             load_plan(KEY, REBUILD)
+    assert sweep() == 2
+    assert sweep() == 0
     written()
     assert load_plan(KEY, REBUILD)[0] == b"native code" * 100
 
