@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.errors import DeviceError, explain
 from kernels.launch import Colour, Faces, Nv12, Tensor
@@ -19,7 +23,7 @@ class Buffer:
     """Dense memory on one device, with its Spec. Lives as long as the backend that made it.
 
     `owner` keeps the memory alive (a NumPy array on the cpu backend); `ptr` is its address on the device.
-    Exports DLPack through its owner.
+    Exports DLPack, and on a GPU `__cuda_array_interface__`, through its owner.
     """
 
     spec: Spec
@@ -59,6 +63,11 @@ class Buffer:
     def __dlpack_device__(self) -> Any:
         return self.owner.__dlpack_device__()
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.owner.__cuda_array_interface__
+        return found
+
 
 def held_buffer(tensor: Tensor) -> Buffer:
     """The Buffer that stands behind a tensor of Faces or Tracks; raises DeviceError for memory that is not ours."""
@@ -71,12 +80,14 @@ def held_buffer(tensor: Tensor) -> Buffer:
 class Nv12Buffer:
     """A working NV12 frame in one allocation: luma rows, then chroma rows, of one pitch.
 
-    uint8 [height + ceil(height / 2), pitch]; its address never changes while the pipeline is open.
+    uint8 [height + ceil(height / 2), pitch]; its address never changes while the pipeline is open. `host` gives the
+    same array on the host: the memory itself, or a copy that it waits for.
     """
 
     memory: Buffer
     width_px: int
     height_px: int
+    host: Callable[[], npt.NDArray[np.uint8]] = field(repr=False)
 
     @property
     def pitch_bytes(self) -> int:
@@ -96,11 +107,14 @@ class Nv12Buffer:
             colour=colour,
         )
 
-    def planes(self) -> tuple[Any, Any]:
-        """(luma [H, W], interleaved chroma [ceil(H/2), 2 ceil(W/2)]) views of host memory, without a copy."""
+    def planes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """(luma [H, W], interleaved chroma [ceil(H/2), 2 ceil(W/2)]) on the host; see `host`."""
+        return self.cut(self.host())
+
+    def cut(self, array: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """The two planes in a host array of this frame's layout, without a copy."""
         chroma_width = (self.width_px + 1) // 2 * 2
-        luma = self.memory.owner[: self.height_px, : self.width_px]
-        return luma, self.memory.owner[self.height_px :, :chroma_width]
+        return array[: self.height_px, : self.width_px], array[self.height_px :, :chroma_width]
 
 
 @dataclass
@@ -129,6 +143,6 @@ class Frame:
     best_score: float = 0.0
     busy_ms: float = 0.0
 
-    def planes(self) -> tuple[Any, Any]:
-        """(luma, interleaved chroma) views of the working frame on the host, without a copy."""
+    def planes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """(luma, interleaved chroma) of the working frame on the host: views on the cpu, a waited-for copy on cuda."""
         return self.nv12.planes()

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.backends import open_backend
 from engine.backends.base import Backend
@@ -40,7 +41,7 @@ from models.spec import Spec
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
 
-__all__ = ["FaceChoice", "Pipeline", "open_pipeline", "parse_faces"]
+__all__ = ["FaceChoice", "Pipeline", "open_backend_for", "open_pipeline", "parse_faces"]
 
 
 @dataclass
@@ -63,19 +64,20 @@ class Pipeline:
     face_counts: tuple[int, ...]
     steps: int = 0
 
-    def step(self, picture: Any) -> Frame:
+    def step(self, picture: Any, stream: Any = None) -> Frame:
         """Put the source's face on the faces of one picture: `begin`, then `finish`."""
-        return self.finish(self.begin(picture))
+        return self.finish(self.begin(picture, stream))
 
-    def begin(self, picture: Any) -> Frame:
+    def begin(self, picture: Any, stream: Any = None) -> Frame:
         """Start on one picture: find its faces, without waiting for the answer.
 
         `picture` is a Frame of this pipeline's ring, or NV12 as uint8 [H + ceil(H/2), pitch] (NumPy, or anything
-        with DLPack), which is copied into the next slot. Returns the Frame for `finish`. Up to `lookahead` frames
+        with DLPack or `__cuda_array_interface__`), which is copied into the next slot; `stream` is what the latter
+        was written on, where it does not say. Returns the Frame for `finish`. Up to `lookahead` frames
         may be begun before the one before them is finished; frames are finished in the order of their beginning.
         Raises InputError for an array of another size or type.
         """
-        frame = picture if isinstance(picture, Frame) else self.take(picture)
+        frame = picture if isinstance(picture, Frame) else self.take(picture, stream)
         frame.is_detected = self.steps % self.profile.detect.every == 0
         self.steps += 1
         start = time.perf_counter_ns()
@@ -151,32 +153,22 @@ class Pipeline:
             self.backend.replay((part, frame.slot, rows), partial(body, frame, rows), frame)
 
     def load(self, frame: Frame, decoded: Any, clockwise_deg: int = 0) -> None:
-        """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring, turned upright."""
-        self.backend.load_planes(turned(decoded.planes(), clockwise_deg), frame.nv12)
+        """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring, turned upright.
+
+        A picture that its decoder holds on the device (`decoded.device_planes()`) is copied there.
+        """
+        on_device = decoded.device_planes() if self.backend.device_io else None
+        if on_device is not None:
+            self.backend.load_device_planes(on_device, frame.nv12)
+        else:
+            self.backend.load_planes(turned(decoded.planes(), clockwise_deg), frame.nv12)
         frame.index, frame.pts, frame.time_base = decoded.index, decoded.pts, decoded.time_base
         frame.meta = decoded
 
-    def take(self, array: Any) -> Frame:
+    def take(self, array: Any, stream: Any = None) -> Frame:
         """Copy an NV12 array into the next slot."""
         frame = self.frames[self.steps % len(self.frames)]
-        try:
-            nv12: Any = array if isinstance(array, np.ndarray) else np.from_dlpack(array)
-        except (AttributeError, BufferError, TypeError, RuntimeError) as error:
-            raise InputError(
-                explain("pipeline.step", "a NumPy array or host memory with DLPack", str(error), "copy it to the host")
-            ) from error
-        width, height = frame.nv12.width_px, frame.nv12.height_px
-        rows = height + (height + 1) // 2
-        if nv12.dtype != np.uint8 or nv12.ndim != 2 or nv12.shape[0] != rows or nv12.shape[1] < (width + 1) // 2 * 2:
-            raise InputError(
-                explain(
-                    "pipeline.step",
-                    f"NV12 as uint8 [{rows}, {width} or more]",
-                    f"{nv12.dtype} {list(nv12.shape)}",
-                    "pass luma rows, then chroma rows, of the size that the pipeline was opened for",
-                )
-            )
-        self.backend.load_planes((nv12[:height, :width], nv12[height:, : (width + 1) // 2 * 2]), frame.nv12)
+        self.backend.take(array, frame.nv12, stream)
         frame.index, frame.pts, frame.meta = self.steps, None, None
         return frame
 
@@ -222,12 +214,14 @@ def open_pipeline(
     faces: Sequence[str] = ("all",),
     source_face: SourceFace = "only",
     say: Callable[[str], None] = lambda line: None,
+    backend: Backend | None = None,
 ) -> Pipeline:
-    """Everything that a run needs, allocated and warm; see `engine.open_pipeline`."""
-    try:
-        profile = profile if isinstance(profile, Profile) else load_profile(profile)
-    except TableError as error:
-        raise ModelError(str(error)) from error
+    """Everything that a run needs, allocated and warm; see `engine.open_pipeline`.
+
+    A `backend` that the caller has opened (`open_backend_for`) becomes the pipeline's, which closes it; when this
+    raises, it is the caller's still.
+    """
+    profile = _read_profile(profile)
     choice = parse_faces(faces)
     _check_request(choice, sources, size)
     # read before any model is loaded: a wrong path is found at once
@@ -237,7 +231,40 @@ def open_pipeline(
         say("models: the tiny pack, drawn faces only")
     if profile.precision != "fp32":
         say(f"precision: that of the model files; {profile.precision} needs plans, which this release does not run")
-    backend = open_backend(profile.backend, threads=profile.threads or len(os.sched_getaffinity(0)), say=say)
+    own = backend is None
+    backend = backend or open_backend_for(profile, say=say)
+    try:
+        return _open(backend, profile, models, pictures, sources, choice, size, colour, source_face)
+    except BaseException:
+        if own:
+            backend.close()
+        raise
+
+
+def open_backend_for(profile: str | Path | Profile, *, say: Callable[[str], None] = lambda line: None) -> Backend:
+    """The device that a profile asks for; raises DeviceError where it can't be had."""
+    profile = _read_profile(profile)
+    return open_backend(profile.backend, threads=profile.threads or len(os.sched_getaffinity(0)), say=say)
+
+
+def _read_profile(profile: str | Path | Profile) -> Profile:
+    try:
+        return profile if isinstance(profile, Profile) else load_profile(profile)
+    except TableError as error:
+        raise ModelError(str(error)) from error
+
+
+def _open(
+    backend: Backend,
+    profile: Profile,
+    models: dict[str, ModelFile],
+    pictures: dict[Path, npt.NDArray[np.uint8]],
+    sources: Sequence[Path],
+    choice: FaceChoice,
+    size: tuple[int, int],
+    colour: Colour,
+    source_face: SourceFace,
+) -> Pipeline:
     sessions = {role: backend.open_session(model) for role, model in models.items()}
     refiner = sessions.get("refiner")
     reader = PictureReader(backend, profile, sessions["detector"], sessions["embedder"], refiner)

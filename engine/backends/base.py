@@ -16,7 +16,7 @@ from models.contract import Contract
 from models.model_files import ModelFile
 from models.spec import Spec
 
-__all__ = ["Backend", "Counters", "Session"]
+__all__ = ["Backend", "Counters", "Download", "Session"]
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Counters:
     frame_copies: int = 0
     waits: int = 0
     sessions: int = 0
+    replays: int = 0
 
 
 class Session(Protocol):
@@ -51,12 +52,30 @@ class Session(Protocol):
         ...
 
 
+class Download(Protocol):
+    """A frame on its way to the host."""
+
+    def wait_planes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """(luma, interleaved chroma) on the host, valid until `release`; blocks this thread alone."""
+        ...
+
+    def release(self) -> None:
+        """Give the host memory back; twice is once."""
+        ...
+
+
 class Backend(Protocol):
-    """One device. Buffers are made at open, and live until `close`."""
+    """One device. Buffers are made at open, and live until `close`.
+
+    `device_io`: decoders and encoders may hand their memory over on the device. `encode_stream` is the handle of the
+    stream that encoders read frames on; 0 on the host.
+    """
 
     name: str
     counters: Counters
     timings: Timings
+    device_io: bool
+    encode_stream: int
 
     def face_counts(self, capacity: int) -> tuple[int, ...]:
         """The face counts that the make half runs at, rising, the last of them `capacity`."""
@@ -64,6 +83,10 @@ class Backend(Protocol):
 
     def allocate(self, spec: Spec) -> Buffer:
         """Zeroed memory for a static Spec."""
+        ...
+
+    def allocate_status(self, words: int) -> Buffer:
+        """int32 [words] that kernels write and `wait_status` reads."""
         ...
 
     def allocate_nv12(self, width_px: int, height_px: int) -> Nv12Buffer:
@@ -78,6 +101,36 @@ class Backend(Protocol):
         """Host planes, (y, u, v) or (y, uv) of the frame's size, into a working frame: the one copy in."""
         ...
 
+    def load_device_planes(self, planes: Sequence[Any], frame: Nv12Buffer) -> None:
+        """A decoder's planes (y, uv) in device memory, by DLPack, into a working frame; they are only read.
+
+        Ordered after the legacy default stream, on which FFmpeg decodes. They are held until they were read.
+        """
+        ...
+
+    def take(self, array: Any, frame: Nv12Buffer, stream: Any = None) -> None:
+        """NV12 of another library, uint8 [H + ceil(H / 2), pitch], into a working frame: the one copy in.
+
+        `stream`: what it was written on, where the array does not say. Raises InputError for another size or type.
+        """
+        ...
+
+    def open_slots(self, frames: Sequence[Nv12Buffer]) -> None:
+        """Make now what loading and downloading these frames needs."""
+        ...
+
+    def download(self, frame: Nv12Buffer) -> Download:
+        """Start to bring a working frame to the host, after the work on it so far; returns at once."""
+        ...
+
+    def encoder_planes(self, frame: Nv12Buffer, *, copy: bool) -> tuple[Any, Any]:
+        """(y [H, W], uv [ceil(H / 2), W]) for an encoder that reads device memory on `encode_stream`, by DLPack.
+
+        The stream waits for the work on the frame so far. With `copy`, a copy that is held until the encoder lets
+        both planes go, so that the frame may be used again; else the working frame itself.
+        """
+        ...
+
     def to_host(self, buffer: Buffer) -> npt.NDArray[Any]:
         """A copy of a buffer on the host; waits for the device."""
         ...
@@ -88,6 +141,10 @@ class Backend(Protocol):
 
     def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]) -> None:
         """Start a kernel; `kernels.launch` calls this."""
+        ...
+
+    def record(self, key: Hashable, body: Callable[[], None]) -> None:
+        """Write a body of launches down for `replay`, without running it; a backend may leave it alone."""
         ...
 
     def replay(self, key: Hashable, body: Callable[[], None], frame: Frame) -> None:

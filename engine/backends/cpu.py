@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.backends.base import Counters, Session
+from engine.backends.base import Counters, Download, Session
+from engine.backends.foreign import foreign_array, nv12_planes
 from engine.backends.ort_session import OrtSession
-from engine.errors import DeviceError, explain
+from engine.errors import DeviceError, InputError, explain
 from engine.frame import Buffer, Frame, Nv12Buffer
 from engine.timing import Timings
 from kernels.compile import HostTarget, KernelBuildError
@@ -24,10 +26,26 @@ __all__ = ["CpuBackend"]
 _ALIGN_BYTES = 64
 
 
+@dataclass(frozen=True)
+class _InPlace:
+    """A frame that is on the host already."""
+
+    frame: Nv12Buffer
+
+    def wait_planes(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Views of the working frame."""
+        return self.frame.planes()
+
+    def release(self) -> None:
+        """Nothing was taken."""
+
+
 class CpuBackend:
     """Everything on the host, one thread budget for kernels and networks (they never run at the same time)."""
 
     name = "cpu"
+    device_io = False
+    encode_stream = 0
 
     def __init__(self, threads: int) -> None:
         self.counters = Counters()
@@ -58,7 +76,8 @@ class CpuBackend:
         """A working NV12 frame with rows of a multiple of 64 bytes."""
         pitch = -(-width_px // _ALIGN_BYTES) * _ALIGN_BYTES
         rows = height_px + (height_px + 1) // 2
-        return Nv12Buffer(self.allocate(Spec("uint8", (rows, pitch), layout="nv12")), width_px, height_px)
+        memory = self.allocate(Spec("uint8", (rows, pitch), layout="nv12"))
+        return Nv12Buffer(memory, width_px, height_px, lambda: memory.owner)
 
     def upload(self, array: npt.NDArray[Any], buffer: Buffer) -> None:
         """Copy a host array into a buffer of the same dtype and shape."""
@@ -68,6 +87,10 @@ class CpuBackend:
             )
         self.counters.uploads += 1
         buffer.owner[...] = array
+
+    def allocate_status(self, words: int) -> Buffer:
+        """Plain memory: kernels here write to the host."""
+        return self.allocate(Spec("int32", (words,)))
 
     def load_planes(self, planes: Sequence[npt.NDArray[np.uint8]], frame: Nv12Buffer) -> None:
         """Interleave or copy host planes into a working frame, on the calling thread alone."""
@@ -91,6 +114,36 @@ class CpuBackend:
         else:
             copy_nv12_into(self._edge, Nv12(**places, **pitches, **size, colour=Colour()), frame.view(Colour()))
 
+    def load_device_planes(self, planes: Sequence[Any], frame: Nv12Buffer) -> None:
+        """There is no device: raises DeviceError."""
+        raise DeviceError(
+            explain("load_device_planes", "planes in host memory", "device memory", "decode to the host on the cpu")
+        )
+
+    def take(self, array: Any, frame: Nv12Buffer, stream: Any = None) -> None:
+        """Host memory of any library; `stream` means nothing here."""
+        held = foreign_array(array, reader=None, where="pipeline.step")
+        width, height = frame.width_px, frame.height_px
+        if held.on_device:
+            do = "copy it to the host, or open the pipeline on cuda"
+            raise InputError(explain("pipeline.step", "a NumPy array or host memory with DLPack", "device memory", do))
+        y, uv, pitch = nv12_planes(held, width, height, "pipeline.step")
+        self.counters.frame_copies += 1
+        source = Nv12(y, uv, pitch, pitch, width, height, Colour())
+        copy_nv12_into(self._edge, source, frame.view(Colour()))
+
+    def open_slots(self, frames: Sequence[Nv12Buffer]) -> None:
+        """Nothing: planes are copied straight into the frame, and read where they lie."""
+
+    def download(self, frame: Nv12Buffer) -> Download:
+        """The frame itself: it lies on the host."""
+        return _InPlace(frame)
+
+    def encoder_planes(self, frame: Nv12Buffer, *, copy: bool) -> tuple[Any, Any]:
+        """Views of the frame, or of a copy."""
+        luma, chroma = frame.planes()
+        return (luma.copy(), chroma.copy()) if copy else (luma, chroma)
+
     def to_host(self, buffer: Buffer) -> npt.NDArray[Any]:
         """A copy of a buffer."""
         self.counters.downloads += 1
@@ -108,8 +161,11 @@ class CpuBackend:
         self.counters.launches += 1
         self._target.launch(kernel, grid, block, args)
 
+    def record(self, key: Hashable, body: Callable[[], None]) -> None:
+        """Nothing: a launch here runs to its end."""
+
     def replay(self, key: Hashable, body: Callable[[], None], frame: Frame) -> None:
-        """Run the body: there is nothing to record where a launch runs to its end."""
+        """Run the body."""
         body()
 
     def span(self, stage: str) -> AbstractContextManager[None]:

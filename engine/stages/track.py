@@ -40,7 +40,7 @@ def allocate_faces(backend: Backend, capacity: int) -> Faces:
         slots=room(capacity, dtype="int32"),
         sources=room(capacity, dtype="int32"),
         count=room(1, dtype="int32"),
-        status=room(8, dtype="int32"),
+        status=backend.allocate_status(8),
     )
 
 
