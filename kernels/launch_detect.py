@@ -92,7 +92,7 @@ def scrfd_decode_into(
     One tensor a stride: scores float32 [A,1], boxes [A,4] and points [A,10] in stride units, with or without a
     leading batch axis of 1; A = cells * anchors, cells row by row, a cell's anchors adjacent, centres at
     (x*stride, y*stride). ``input_size`` is (w, h) px of the network input. When more rows pass than there is
-    room, the best stay and the rest is counted. Raises ValueError for shapes that do not fit. Facts: swap.md 1.2.
+    room, the best stay and the rest is counted. Raises ValueError for shapes that do not fit.
     """
     where = "scrfd_decode_into"
     levels = len(strides)
@@ -124,7 +124,7 @@ def scrfd_decode_into(
 def nms_into(target: Target, candidates: Candidates, detections: Detections, *, iou_threshold: float = 0.4) -> None:
     """Sort by (score down, index up) and keep greedily what overlaps no better one by more than the threshold.
 
-    Areas and overlaps count both border pixels (the "+1" convention of insightface; facts: swap.md 1.2). The
+    Areas and overlaps count both border pixels (the "+1" convention of insightface). The
     result does not depend on the order in which candidates were appended.
     """
     where = "nms_into"

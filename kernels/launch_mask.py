@@ -36,8 +36,7 @@ def ellipse_mask_into(
     """A filled ellipse around the middle, blurred: Deep-Live-Cam's mask. mask float32 [S,S].
 
     Semi-axes are int(axis_fraction * S) px around (S//2, S//2). sigma 12 and a window of 31 at S = 128, in
-    proportion elsewhere unless given; the window reflects at the border as OpenCV's default does. Facts: swap.md
-    2.3 step 5.
+    proportion elsewhere unless given; the window reflects at the border as OpenCV's default does.
     """
     where = "ellipse_mask_into"
     size = mask.shape[0]
@@ -65,7 +64,7 @@ def box_mask_into(
     """A square with a soft rim: facefusion's box mask. mask float32 [S,S]; padding is top, right, bottom, left.
 
     b = int(S * 0.5 * blur); max(b // 2, 1, padding % of S) px are zero on each side; then a Gaussian of sigma
-    b / 4 with OpenCV's own window for float pictures. Facts: swap.md 2.4, table Masks.
+    b / 4 with OpenCV's own window for float pictures.
     """
     where = "box_mask_into"
     size = mask.shape[0]
@@ -95,7 +94,7 @@ def erode_blur_mask_into(
 
     The reference works in the frame: extents of the warped square, erosion by max(size // 10, 10) px upright,
     Gaussian of 2 * max(size // 20, 5) + 1 px. A similarity turns both into an inset and a sigma in crop px, so
-    the clamps of small faces are kept. ``frame_size_px`` is (w, h). Facts: swap.md 1.4 step 7.
+    the clamps of small faces are kept. ``frame_size_px`` is (w, h).
     """
     where = "erode_blur_mask_into"
     k, size = masks.shape[:2] if len(masks.shape) == 3 else (0, 0)

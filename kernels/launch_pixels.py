@@ -103,7 +103,7 @@ def rgb_to_nv12_into(target: Target, rgb: Tensor, frame: Nv12, *, order: Order =
 def letterbox_size(width: int, height: int, in_w: int, in_h: int) -> tuple[int, int, float]:
     """Size (new_w, new_h) in px of a picture fitted into in_w x in_h, and det_scale = new_h / height.
 
-    The rule of insightface's SCRFD, truncation included (facts: swap.md 1.2); small pictures are enlarged.
+    The rule of insightface's SCRFD, truncation included; small pictures are enlarged.
     """
     if min(width, height, in_w, in_h) < 1:
         raise ValueError(

@@ -13,7 +13,7 @@ from kernels.launch_types import Target, Tensor, pointer
 TRACKS_MAX = 64
 Select: TypeAlias = Literal["all", "largest", "leftmost", "selected"]
 SELECT: tuple[Select, ...] = ("all", "largest", "leftmost", "selected")
-FIVE_OF_68 = ((36, 41), (42, 47), (30, 30), (48, 48), (54, 54))  # facts: swap.md 1.3
+FIVE_OF_68 = ((36, 41), (42, 47), (30, 30), (48, 48), (54, 54))  # eye corners, nose tip, mouth corners
 FIVE_OF_5 = ((0, 0), (1, 1), (2, 2), (3, 3), (4, 4))
 
 STATUS_COUNT, STATUS_CUT, STATUS_NEW, STATUS_ERRORS = 0, 1, 2, 3  # words of Faces.status
