@@ -137,7 +137,9 @@ def key_for(
 
 
 def plan_folder() -> Path:
-    """`$XDG_CACHE_HOME/face-engine/plans`, or under `~/.cache`; not created here."""
+    """`$FACE_ENGINE_PLANS`, else `$XDG_CACHE_HOME/face-engine/plans`, or under `~/.cache`; not created here."""
+    if own := os.environ.get("FACE_ENGINE_PLANS"):
+        return Path(own)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "face-engine" / "plans"
 
