@@ -66,31 +66,34 @@ def _stylised(g: Graph, x: Tensor, style: Tensor) -> Tensor:
     return nn.add(g, nn.mul(g, gate, changed), rest)
 
 
-def dinet_five_ref(g: Graph, *, part: str = "full", volumetric: bool = False) -> None:
+def dinet_five_ref(g: Graph, *, part: str = "full", volumetric: bool = False, narrow: int = 1) -> None:
     """DH_live's DINet with five references at 256 x 256 (lipsync.md 1.2, 3.3).
 
     `source` [n, 6, 256, 256] BGR 0..1 (picture and drawn prompt), `reference` [n, 30, 256, 256]; `output`
     [n, 3, 256, 256] 0..1. "ref" gives `ref_feature` and `ref_appearance` [n, 256, 64, 64] (before and after the first
-    two residual blocks), "frame" takes them. `volumetric`: see adaat.
+    two residual blocks), "frame" takes them. `volumetric`: see adaat; `narrow` divides the channels between the
+    borders, for tests.
     """
     _check(g, part)
     source = g.input("source", (g.batch, 6, 256, 256)) if part != "ref" else None
     if part == "frame":
-        feature, appearance = (g.input(name, (g.batch, 256, 64, 64)) for name in ("ref_feature", "ref_appearance"))
+        feature, appearance = (
+            g.input(name, (g.batch, 256 // narrow, 64, 64)) for name in ("ref_feature", "ref_appearance")
+        )
     else:
-        feature = _encoded(g, g.input("reference", (g.batch, 30, 256, 256)), (64, 128, 256))
+        feature = _encoded(g, g.input("reference", (g.batch, 30, 256, 256)), (64, 128, 256), narrow)
         appearance = _appearance(g, feature, 2)
     if source is None:
         g.output("ref_feature", feature)
         g.output("ref_appearance", appearance)
         return
-    x = _encoded(g, source, (32, 64, 128))
-    pose = _same(g, nn.concat(g, x, feature), 128)
+    x = _encoded(g, source, (32, 64, 128), narrow)
+    pose = _same(g, nn.concat(g, x, feature), 128 // narrow)
     for kernel in (7, 7, 3, 3):
-        pose = _same(g, _same(g, pose, 128, kernel), 128, stride=2)
+        pose = _same(g, _same(g, pose, pose.channels, kernel), pose.channels, stride=2)
     pose = nn.flatten(g, nn.global_average(g, pose))
     moved = _appearance(g, adaat(g, appearance, pose, volumetric=volumetric), 2)
-    _painted(g, x, moved, 3)
+    _painted(g, x, moved, 3, 128 // narrow)
 
 
 def dinet(
@@ -102,28 +105,29 @@ def dinet(
     audio_channels: int = 256,
     audio_steps: int = 20,
     volumetric: bool = False,
+    narrow: int = 1,
 ) -> None:
     """DINet driven by audio features (lipsync.md 1.2, 3.3); the (3, 3, 256) at 256 x 256 is a contract twin.
 
     `source` [n, 3, h, w], `reference` [n, ref_channels, h, w], `audio` [n, audio_channels, audio_steps]; `output`
-    [n, 3, h, w] 0..1. `volumetric`: see adaat.
+    [n, 3, h, w] 0..1. `volumetric`: see adaat; `narrow` divides the channels between the borders, for tests.
     """
     if height_px % 4 or width_px % 4:
         raise TwinError(f"{g.name}: wanted sides in multiples of 4, got {height_px} x {width_px}; correct them")
     source = g.input("source", (g.batch, 3, height_px, width_px))
     ref = g.input("reference", (g.batch, ref_channels, height_px, width_px))
     audio = g.input("audio", (g.batch, audio_channels, audio_steps))
-    x = _encoded(g, source, (64, 128, 256))
-    feature = _encoded(g, ref, (64, 128, 256))
-    pose = _same(g, nn.concat(g, x, feature), 128)
+    x = _encoded(g, source, (64, 128, 256), narrow)
+    feature = _encoded(g, ref, (64, 128, 256), narrow)
+    pose = _same(g, nn.concat(g, x, feature), 128 // narrow)
     for kernels in ((11, 11), (7, 7), (3,), (3,)):
         for kernel in kernels:
-            pose = _same(g, pose, 128, kernel)
-        pose = _same(g, pose, 128, stride=2)
+            pose = _same(g, pose, pose.channels, kernel)
+        pose = _same(g, pose, pose.channels, stride=2)
     pose = nn.flatten(g, nn.global_average(g, pose))
-    heard = nn.concat(g, pose, _heard(g, audio))
+    heard = nn.concat(g, pose, _heard(g, audio, 128 // narrow))
     moved = _appearance(g, adaat(g, _appearance(g, feature, 4), heard, volumetric=volumetric), 4)
-    _painted(g, x, moved, 7)
+    _painted(g, x, moved, 7, 128 // narrow)
 
 
 def adaat(g: Graph, x: Tensor, pose: Tensor, *, volumetric: bool = False) -> Tensor:
@@ -147,9 +151,9 @@ def adaat(g: Graph, x: Tensor, pose: Tensor, *, volumetric: bool = False) -> Ten
     grid_y = nn.add(g, nn.add(g, nn.mul(g, sine, column), nn.mul(g, cosine, row)), by_y)
     axes = [grid_x, grid_y]
     if volumetric:
-        depth = np.broadcast_to(np.linspace(-1, 1, c, dtype=np.float32).reshape(1, c, 1, 1), (1, c, h, w))
-        # times zero, plus the depth: the batch axis comes from the other two
-        axes.append(nn.add(g, nn.scaled(g, grid_x, 0.0), g.constant(np.ascontiguousarray(depth))))
+        depth = g.constant(np.linspace(-1, 1, c, dtype=np.float32).reshape(1, c, 1, 1))
+        # as the exporter writes a repeat over the batch: the other grid's shape is asked for at run time
+        axes.append(g.op("Expand", depth, g.op("Shape", grid_x, shape=(4,)), shape=grid_x.shape))
     parts = [nn.reshape(g, axis, (0, c, h, w, 1)) for axis in axes]
     grid = nn.concat(g, *parts, axis=4)
     if volumetric:
@@ -181,9 +185,12 @@ def _same(g: Graph, x: Tensor, width: int, kernel: int = 3, stride: int = 1) -> 
     return nn.relu(g, nn.conv(g, x, width, kernel, stride))
 
 
-def _encoded(g: Graph, x: Tensor, widths: tuple[int, int, int]) -> Tensor:
+def _encoded(g: Graph, x: Tensor, widths: tuple[int, int, int], narrow: int) -> Tensor:
     """To a quarter of the size."""
-    return _same(g, _same(g, _same(g, x, widths[0], 7), widths[1], stride=2), widths[2], stride=2)
+    x = _same(g, x, widths[0] // narrow, 7)
+    for width in widths[1:]:
+        x = _same(g, x, width // narrow, stride=2)
+    return x
 
 
 def _residual(g: Graph, x: Tensor) -> Tensor:
@@ -198,13 +205,13 @@ def _appearance(g: Graph, x: Tensor, blocks: int) -> Tensor:
     return x
 
 
-def _heard(g: Graph, audio: Tensor) -> Tensor:
-    """Audio features as a vector of 128."""
-    x = nn.relu(g, nn.conv1d(g, audio, 128, 5))
+def _heard(g: Graph, audio: Tensor, width: int) -> Tensor:
+    """Audio features as a vector of this width."""
+    x = nn.relu(g, nn.conv1d(g, audio, width, 5))
     for _ in range(2):
         x = _residual_1d(g, x)
-        x = nn.relu(g, nn.conv1d(g, x, 128, 3, 2))
-    x = nn.relu(g, nn.conv1d(g, x, 128, 3))
+        x = nn.relu(g, nn.conv1d(g, x, width, 3, 2))
+    x = nn.relu(g, nn.conv1d(g, x, width, 3))
     return nn.flatten(g, nn.mean(g, x, (2,)))
 
 
@@ -213,12 +220,12 @@ def _residual_1d(g: Graph, x: Tensor) -> Tensor:
     return nn.add(g, x, nn.conv1d(g, y, x.channels, 3, gain=0.5))
 
 
-def _painted(g: Graph, source: Tensor, moved: Tensor, kernel: int) -> None:
+def _painted(g: Graph, source: Tensor, moved: Tensor, kernel: int, width: int) -> None:
     """The picture from the source's and the references' features."""
-    x = _same(g, nn.concat(g, source, moved), 128)
-    x = _same(g, nn.resize(g, x, 2), 128)
+    x = _same(g, nn.concat(g, source, moved), width)
+    x = _same(g, nn.resize(g, x, 2), width)
     x = _residual(g, x)
-    x = _same(g, nn.resize(g, x, 2), 128)
+    x = _same(g, nn.resize(g, x, 2), width)
     g.output("output", nn.sigmoid(g, nn.conv(g, x, 3, kernel, gain=1.0)))
 
 

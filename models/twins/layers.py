@@ -259,6 +259,8 @@ def global_average(g: Graph, x: Tensor) -> Tensor:
 def mean(g: Graph, x: Tensor, axes: Sequence[int]) -> Tensor:
     """Mean over axes, kept as 1."""
     shape = [1 if i in {axis % len(x.shape) for axis in axes} else n for i, n in enumerate(x.shape)]
+    if g.opset >= 18:
+        return g.op("ReduceMean", x, g.constant(np.array(axes, np.int64)), shape=shape, keepdims=1)
     return g.op("ReduceMean", x, shape=shape, axes=list(axes), keepdims=1)
 
 

@@ -63,7 +63,7 @@ class Twin:
 
 
 _SIZE = {"size_px": 0, "candidates": 200}
-_POSITIVE = ("activation_scale", "candidates")
+_POSITIVE = ("activation_scale", "candidates", "narrow")
 _ULTRALIGHT = "lipsync.md 3.4"
 _TABLE = (
     Twin(
@@ -71,14 +71,14 @@ _TABLE = (
         "inswapper_128.onnx",
         swappers.inswapper,
         Count(138.293e6, 174.58e9, "swap.md 3.1"),
-        options={"activation_scale": 1.0},
+        options={"activation_scale": 1.0, "narrow": 1},
     ),
     Twin(
         "inswapper_128_fp16",
         "inswapper_128_fp16.onnx",
         swappers.inswapper,
         Count(138.293e6, 174.58e9, "swap.md 3.1"),
-        options={"activation_scale": 1.0},
+        options={"activation_scale": 1.0, "narrow": 1},
         half=True,
     ),
     Twin(
@@ -86,6 +86,7 @@ _TABLE = (
         "hyperswap_1a_256.onnx",
         swappers.hyperswap,
         Count(201.24e6, 31.93e9, "swap.md 3.1"),
+        options={"narrow": 1},
         half=True,
         opset=15,
     ),
@@ -132,7 +133,7 @@ _TABLE = (
         "GFPGANv1.4.onnx",
         restorers.gfpgan,
         Count(84.34e6, 197.77e9, "swap.md 3.1: 86.44 M less 2.10 M of the unused mapping network"),
-        options={"activation_scale": 1.0},
+        options={"activation_scale": 1.0, "narrow": 1},
     ),
     Twin(
         "bisenet_resnet_18",
@@ -178,7 +179,7 @@ _TABLE = (
         "DH_live's DINet_five_Ref",
         dinet.dinet_five_ref,
         Count(9.41e6, 54.25e9, "lipsync.md 3.3"),
-        options={"part": "full", "volumetric": False},
+        options={"part": "full", "volumetric": False, "narrow": 1},
         parts=(
             ({"part": "frame"}, Count(6.58e6, 36.0e9, "lipsync.md 3.3; parameters by what the other part leaves")),
             ({"part": "ref"}, Count(2.83e6, 18.25e9, "lipsync.md 3.3; parameters by what the other part leaves")),
@@ -190,7 +191,7 @@ _TABLE = (
         "DINetV1(3, 3, 256) by its contract, not the vendor's network",
         dinet.dinet,
         Count(19.30e6, 85.8e9, "lipsync.md 3.3, 256 x 256"),
-        options={"volumetric": False},
+        options={"volumetric": False, "narrow": 1},
         opset=16,
         contract="heygem_dinet_v1",
     ),
@@ -200,7 +201,7 @@ _TABLE = (
         dinet.dinet,
         Count(19.19e6, 179.4e9, "lipsync.md 3.3"),
         fixed={"height_px": 416, "width_px": 320, "ref_channels": 15, "audio_channels": 29, "audio_steps": 5},
-        options={"volumetric": False},
+        options={"volumetric": False, "narrow": 1},
         opset=16,
     ),
     Twin(

@@ -17,7 +17,7 @@ _WIDTHS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 6
 _ENCODER = {512: 32, 256: 64, 128: 128, 64: 256, 32: 256, 16: 256, 8: 256, 4: 256}
 
 
-def gfpgan(g: Graph, *, activation_scale: float = 1.0) -> None:
+def gfpgan(g: Graph, *, activation_scale: float = 1.0, narrow: int = 1) -> None:
     """GFPGAN v1.4, clean architecture at 512 with channel multiplier 2 (swap.md 3.5).
 
     `input` [1, 3, 512, 512] RGB -1..1; `output` the same. The 2.1 M parameters of the mapping network, which the
@@ -28,24 +28,26 @@ def gfpgan(g: Graph, *, activation_scale: float = 1.0) -> None:
     divides it out), but the sums of squares pass FP16's 65504 in every one of them from about 250 on, most channels
     come out as 0, and the picture goes flat. At 256, rounding every tensor to FP16 leaves 14 dB of the FP32 picture,
     at 1 it leaves 66 dB (simulated, noise as input).
+    `narrow` divides the channels between the borders, for tests.
     """
     if g.batch != 1:
         raise TwinError(
             f"{g.name}: wanted batch 1 (its convolutions take data as weights), got {g.batch}; leave it out"
         )
-    x = nn.leaky(g, nn.conv(g, g.input("input", (1, 3, 512, 512)), 32, 1), 0.2)
+    x = nn.leaky(g, nn.conv(g, g.input("input", (1, 3, 512, 512)), 32 // narrow, 1), 0.2)
     features: list[Tensor] = []
     for size in (256, 128, 64, 32, 16, 8, 4):
-        x = _residual(g, x, _ENCODER[size], 0.5)
+        x = _residual(g, x, _ENCODER[size] // narrow, 0.5)
         features.append(x)
-    x = nn.leaky(g, nn.conv(g, x, 256), 0.2)
-    styles = nn.linear(g, nn.flatten(g, x), _LATENTS * _LATENT)
-    latents = nn.split(g, styles, (_LATENT,) * _LATENTS)
+    x = nn.leaky(g, nn.conv(g, x, 256 // narrow), 0.2)
+    latent = _LATENT // narrow
+    latents = nn.split(g, nn.linear(g, nn.flatten(g, x), _LATENTS * latent), (latent,) * _LATENTS)
     conditions: list[tuple[Tensor, Tensor]] = []
     for size, feature in zip((8, 16, 32, 64, 128, 256, 512), reversed(features), strict=True):
-        x = _residual(g, nn.add(g, x, feature), _ENCODER[size], 2)
-        conditions.append((_condition(g, x, size, 1.0), _condition(g, x, size, 0.0)))
-    g.output("output", _Painter(g, latents, activation_scale).paint(conditions))
+        x = _residual(g, nn.add(g, x, feature), _ENCODER[size] // narrow, 2)
+        half = _WIDTHS[size] // (2 * narrow)
+        conditions.append((_condition(g, x, half, 1.0), _condition(g, x, half, 0.0)))
+    g.output("output", _Painter(g, latents, activation_scale, narrow).paint(conditions))
 
 
 def _residual(g: Graph, x: Tensor, width: int, factor: float) -> Tensor:
@@ -60,27 +62,29 @@ def _residual(g: Graph, x: Tensor, width: int, factor: float) -> Tensor:
     return nn.add(g, y, skip)
 
 
-def _condition(g: Graph, x: Tensor, size: int, centre: float) -> Tensor:
+def _condition(g: Graph, x: Tensor, width: int, centre: float) -> Tensor:
     """A spatial scale or shift for half of the painter's channels."""
     y = nn.leaky(g, nn.conv(g, x, x.channels), 0.2)
-    return nn.conv(g, y, _WIDTHS[size] // 2, gain=0.3, bias_mean=centre)
+    return nn.conv(g, y, width, gain=0.3, bias_mean=centre)
 
 
 class _Painter:
     """The StyleGAN2 decoder: a learned 4 x 4, then two modulated convolutions and a colour layer a level."""
 
-    def __init__(self, g: Graph, latents: tuple[Tensor, ...], scale: float) -> None:
+    def __init__(self, g: Graph, latents: tuple[Tensor, ...], scale: float, narrow: int) -> None:
         self.g = g
+        self.widths = {size: width // narrow for size, width in _WIDTHS.items()}
         self.latents = latents
         self.scale = scale
 
     def paint(self, conditions: list[tuple[Tensor, Tensor]]) -> Tensor:
         """The picture, [1, 3, 512, 512]."""
         g = self.g
-        x = self._styled(g.weight((1, 512, 4, 4), 1.0), 512, self.latents[0], up=False)
+        width = self.widths[4]
+        x = self._styled(g.weight((1, width, 4, 4), 1.0), width, self.latents[0], up=False)
         colour = self._colour(x, self.latents[1], None)
-        for level, (size, (scale, shift)) in enumerate(zip(list(_WIDTHS)[1:], conditions, strict=True)):
-            width = _WIDTHS[size]
+        for level, (size, (scale, shift)) in enumerate(zip(list(self.widths)[1:], conditions, strict=True)):
+            width = self.widths[size]
             x = self._styled(x, width, self.latents[2 * level + 1], up=True)
             same, changed = nn.split(g, x, (width // 2, width // 2))
             x = nn.concat(g, same, nn.add(g, nn.mul(g, changed, scale), shift))
@@ -109,7 +113,7 @@ class _Painter:
         g, c = self.g, x.channels
         # the colour layers of eight levels add up: each gives a share
         share, scale = (1.0, self.scale) if demodulate else (0.3, 1.0)
-        spread = 0.3 * scale / math.sqrt(_LATENT)
+        spread = 0.3 * scale / math.sqrt(latent.channels)
         style = nn.linear(g, latent, c, std=spread, bias_mean=scale, bias_std=0.05 * scale)
         style = nn.reshape(g, style, (1, 1, c, 1, 1))
         weight = g.weight((1, width, c, kernel, kernel), share / math.sqrt(c * kernel * kernel))

@@ -13,7 +13,7 @@ _BLOCKS = 6
 _STYLE_CHANNELS = 1024
 
 
-def inswapper(g: Graph, *, activation_scale: float = 1.0) -> None:
+def inswapper(g: Graph, *, activation_scale: float = 1.0, narrow: int = 1) -> None:
     """inswapper_128: encoder, six style blocks at 32 x 32 with instance norm written out, decoder (swap.md 3.2).
 
     `target` [n, 3, 128, 128] RGB 0..1, `source` [n, 512] unit length; published with n = 1. The identity map
@@ -21,21 +21,23 @@ def inswapper(g: Graph, *, activation_scale: float = 1.0) -> None:
     `activation_scale` multiplies what enters each instance norm: the FP32 output stays (the norm divides it out), but
     squares pass FP16's 65504 in the last block from about 40 on and in all twelve norms from about 120 on. At 256,
     rounding every tensor to FP16 leaves 25 dB of the FP32 picture, at 1 it leaves 72 dB (simulated, noise as input).
+    `narrow` divides the channels between the borders, for tests.
     """
     target = g.input("target", (g.batch, 3, 128, 128))
     latent = g.input("source", (g.batch, 512))
-    x = nn.leaky(g, nn.conv(g, nn.pad_reflect(g, target, 3), 128, 7, pad=0), 0.2)
-    x = nn.leaky(g, nn.conv(g, x, 256), 0.2)
-    x = nn.leaky(g, nn.conv(g, x, 512, stride=2), 0.2)
-    x = nn.leaky(g, nn.conv(g, x, _STYLE_CHANNELS, stride=2), 0.2)
+    wide, half, quarter, least = (_STYLE_CHANNELS // (by * narrow) for by in (1, 2, 4, 8))
+    x = nn.leaky(g, nn.conv(g, nn.pad_reflect(g, target, 3), least, 7, pad=0), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, quarter), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, half, stride=2), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, wide, stride=2), 0.2)
     for _ in range(_BLOCKS):
         inner = nn.relu(g, _styled(g, x, latent, activation_scale))
         x = nn.add(g, x, _styled(g, inner, latent, activation_scale))
     # six residuals of unit size have been added: the next gain brings the sum back
     x = nn.resize(g, x, 2, "linear")
-    x = nn.leaky(g, nn.conv(g, x, 512, gain=1.0 / math.sqrt(_BLOCKS / 2)), 0.2)
-    x = nn.leaky(g, nn.conv(g, nn.resize(g, x, 2, "linear"), 256), 0.2)
-    x = nn.leaky(g, nn.conv(g, x, 128), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, half, gain=1.0 / math.sqrt(_BLOCKS / 2)), 0.2)
+    x = nn.leaky(g, nn.conv(g, nn.resize(g, x, 2, "linear"), quarter), 0.2)
+    x = nn.leaky(g, nn.conv(g, x, least), 0.2)
     x = nn.unary(g, "Tanh", nn.conv(g, nn.pad_reflect(g, x, 3), 3, 7, pad=0, gain=0.7))
     g.output("output", nn.binary(g, "Div", nn.shifted(g, x, 1.0), g.constant([2.0])))
     g.weight((512, 512), 1.0 / math.sqrt(512), name="buff2fs", counted=False)
@@ -43,27 +45,29 @@ def inswapper(g: Graph, *, activation_scale: float = 1.0) -> None:
 
 def _styled(g: Graph, x: Tensor, latent: Tensor, scale: float) -> Tensor:
     """Reflect pad, convolution, instance norm, gamma and beta from the latent."""
-    x = nn.conv(g, nn.pad_reflect(g, x, 1), _STYLE_CHANNELS, pad=0, gain=scale)
+    c = x.channels
+    x = nn.conv(g, nn.pad_reflect(g, x, 1), c, pad=0, gain=scale)
     x = nn.instance_norm_written_out(g, x, 1e-8)
-    style = nn.as_map(g, nn.linear(g, latent, 2 * _STYLE_CHANNELS, std=0.3, bias_mean=0.5))
-    gamma, beta = nn.split(g, style, (_STYLE_CHANNELS, _STYLE_CHANNELS))
+    style = nn.as_map(g, nn.linear(g, latent, 2 * c, std=0.3, bias_mean=0.5))
+    gamma, beta = nn.split(g, style, (c, c))
     return nn.add(g, nn.mul(g, x, gamma), beta)
 
 
-def hyperswap(g: Graph) -> None:
+def hyperswap(g: Graph, *, narrow: int = 1) -> None:
     """HyperSwap 256: U-Net of attributes, eight stages of gated modulation, mask network (swap.md 3.6).
 
     `source` [n, 512] unit length, `target` [n, 3, 256, 256] RGB -1..1; `output` -1..1, `mask` [n, 1, 256, 256].
     The bottleneck of the mask network is taken as one residual block of two 3 x 3 convolutions, the erosion of the
-    mask as one max pool of 5 x 5 (0.01 of 256, both sides).
+    mask as one max pool of 5 x 5 (0.01 of 256, both sides). `narrow` divides the channels between the borders, for
+    tests.
     """
     latent = g.input("source", (g.batch, 512))
     target = g.input("target", (g.batch, 3, 256, 256))
-    maps = _attributes(g, target)
-    x = nn.conv(g, nn.as_map(g, latent), 4096, gain=math.sqrt(512.0))
+    maps = _attributes(g, target, narrow)
+    x = nn.conv(g, nn.as_map(g, latent), 4096 // narrow, gain=math.sqrt(512.0))
     x = nn.pixel_shuffle(g, x, 2)
-    for stage, after in enumerate((1024, 1024, 1024, 512, 256, 128, 64, 3)):
-        width = x.channels
+    for stage, full in enumerate((1024, 1024, 1024, 512, 256, 128, 64, 3)):
+        width, after = x.channels, full // narrow if stage < 7 else full
         y = nn.conv(g, nn.relu(g, _modulated(g, x, maps[stage], latent)), width, bias=False)
         y = nn.conv(g, nn.relu(g, _modulated(g, y, maps[stage], latent)), after, bias=False)
         if after != width:
@@ -80,15 +84,15 @@ def hyperswap(g: Graph) -> None:
     g.output("mask", eroded)
 
 
-def _attributes(g: Graph, target: Tensor) -> list[Tensor]:
+def _attributes(g: Graph, target: Tensor, narrow: int) -> list[Tensor]:
     """Eight maps from 2 x 2 to 256 x 256: the deepest features, five decoder steps with skips, the last one twice."""
     x, levels = target, []
     for width in (32, 64, 128, 256, 512, 1024, 1024):
-        x = nn.leaky(g, nn.conv(g, x, width, 4, 2, pad=1), 0.1)
+        x = nn.leaky(g, nn.conv(g, x, width // narrow, 4, 2, pad=1), 0.1)
         levels.append(x)
     maps = [x]
     for width, skip in zip((1024, 512, 256, 128, 64, 32), reversed(levels[:-1]), strict=True):
-        x = nn.leaky(g, nn.conv_transposed(g, x, width, 4, 2, pad=1), 0.1)
+        x = nn.leaky(g, nn.conv_transposed(g, x, width // narrow, 4, 2, pad=1), 0.1)
         x = nn.concat(g, x, skip)
         maps.append(x)
     return [*maps, nn.resize(g, x, 2, "linear")]
