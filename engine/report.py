@@ -30,6 +30,8 @@ STAGE_ORDER = (
     "paste",
     "encode",
     "frame",
+    "queue",
+    "latency",
 )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from engine.timing import Timings
 
-__all__ = ["Progress", "RunResult"]
+__all__ = ["LiveFacts", "Progress", "RunResult"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,36 @@ class Progress:
     total: int | None
     fps: float
     eta_s: float | None
+    dropped: int = 0  # live only
+
+
+@dataclass
+class LiveFacts:
+    """What a live run did besides. Pictures in = written + dropped; sound is never dropped.
+
+    `dropped` by reason: "late" (a newer one came before it was taken), "damaged" (the decoder said so). `repeated`
+    pictures stood in while the input was away, and are not among the run's frames. `sound_leads_ms`: how much later
+    a picture leaves than sound of the same stamp, least, mean and most: what a player has to hold sound back.
+    `moved_ms`: the most by which a picture's stamp was moved to keep them rising; sound keeps its own.
+    """
+
+    pictures_in: int = 0
+    dropped: dict[str, int] = field(default_factory=lambda: {"late": 0, "damaged": 0})
+    repeated: int = 0
+    packets_in: int = 0
+    packets_out: int = 0
+    decoder_errors: int = 0
+    reconnects: int = 0
+    away_s: float = 0.0
+    jumps: int = 0
+    moved_ms: float = 0.0
+    sound_leads_ms: tuple[float, float, float] | None = None
+    ended_by: str = ""
+
+    @property
+    def dropped_in_all(self) -> int:
+        """Pictures dropped, whatever the reason."""
+        return sum(self.dropped.values())
 
 
 @dataclass
@@ -25,10 +56,11 @@ class RunResult:
     """What a run did. `failed` frames went out as they came in, and `first_failure` says why.
 
     `crowded` frames showed more faces than the profile has room for: the largest were changed. `best_score` is
-    the detector's highest score of the run, below its threshold as well. `rate` 0 stands for a still.
+    the detector's highest score of the run, below its threshold as well. `rate` 0 stands for a still. `output` is a
+    path or, of a live run, an address.
     """
 
-    output: Path
+    output: Path | str
     frames: int = 0
     frames_with_face: int = 0
     faces: int = 0
@@ -41,3 +73,18 @@ class RunResult:
     rate: float = 0.0
     timings: Timings = field(default_factory=Timings)
     notes: list[str] = field(default_factory=list)
+    live: LiveFacts | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the histograms' buckets, as JSON takes it; stages in ms."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("timings", "live", "output")}
+        stages = {
+            name: {
+                "calls": held.count,
+                **{f"p{percent:g}_ms": round(held.percentile_ms(percent), 3) for percent in (50, 95, 99, 99.9)},
+                "max_ms": round(held.max_ms, 3),
+            }
+            for name, held in self.timings.stages.items()
+        }
+        live = None if self.live is None else asdict(self.live)
+        return {"output": str(self.output), **plain, "stages": stages, "live": live}

@@ -1,7 +1,8 @@
 """The runner: decode, compute and encode overlapped around a pipeline, over a fixed ring of frame slots.
 
 `file` mode: every frame, in order, nothing lost. Three threads and two queues; a slot goes from `free` to the
-decoder, to the pipeline, to the encoder and back. Packets of other streams travel in the same order.
+decoder, to the pipeline, to the encoder and back. Packets of other streams travel in the same order. `live` mode is
+engine/live.py.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +25,7 @@ from engine.video.source import PassThrough, Source
 from engine.video.turn import turned, upright_turn_deg
 from kernels.launch import ERROR_FACES_FULL
 
-__all__ = ["run_video"]
+__all__ = ["Steps", "run_video", "what_to_know"]
 
 log = logging.getLogger("engine.runner")
 
@@ -59,6 +61,15 @@ class _Ring:
             except queue.Empty:
                 continue
         raise _StoppedError
+
+    def take_if_there(self, line: queue.Queue[Any]) -> Any:
+        """The next item, or None where there is none yet; raises _StoppedError when another thread has failed."""
+        if self.stop.is_set():
+            raise _StoppedError
+        try:
+            return line.get_nowait()
+        except queue.Empty:
+            return None
 
 
 class _StoppedError(Exception):
@@ -111,11 +122,11 @@ def run_video(
         error.frames_written = result.frames  # type: ignore[attr-defined]
         raise
     result.wall_s = time.perf_counter() - start
-    result.notes += [*source.notes, *sink.notes, *_what_to_know(pipeline, result)]
+    result.notes += [*source.notes, *sink.notes, *what_to_know(pipeline, result)]
     return result
 
 
-def _what_to_know(pipeline: Pipeline, result: RunResult) -> list[str]:
+def what_to_know(pipeline: Pipeline, result: RunResult) -> list[str]:
     """Sentences on what the run saw that its user may not expect."""
     notes = []
     if result.crowded:
@@ -172,42 +183,95 @@ def _compute(
     on_progress: Callable[[Progress], None] | None,
     start: float,
 ) -> None:
-    total, turn_deg, done = info.frame_count, upright_turn_deg(info), 0
+    total, done = info.frame_count, 0
+    steps = Steps(pipeline, result, upright_turn_deg(info))
+    # a frame that is begun, and what came behind it: the next one's find runs before its make
+    ahead = min(pipeline.lookahead, len(pipeline.frames) - 1)
+    begun: deque[Any] = deque()
+
+    def finish_first() -> None:
+        nonlocal done
+        frame = begun.popleft()
+        steps.finish(frame)
+        done += 1
+        ring.finished.put(frame)
+        while begun and not isinstance(begun[0], Frame):
+            ring.finished.put(begun.popleft())
+        if on_progress is not None:
+            on_progress(_progress(done, total, time.perf_counter() - start))
+
     while True:
-        item = ring.take(ring.decoded)
-        if item is _END or isinstance(item, BaseException):
+        item = ring.take(ring.decoded) if not begun else ring.take_if_there(ring.decoded)
+        if item is None:
+            # nothing decoded yet: what is begun is not kept waiting for it
+            finish_first()
+        elif item is _END or isinstance(item, BaseException):
+            while begun:
+                finish_first()
             ring.finished.put(item)
             break
-        if isinstance(item, Frame):
-            _step(pipeline, item, result, turn_deg)
-            done += 1
-        ring.finished.put(item)
-        if on_progress is not None and isinstance(item, Frame):
-            passed = time.perf_counter() - start
-            fps = done / passed if passed else 0.0
-            left = (total - done) / fps if total and fps else None
-            on_progress(Progress(done, total, fps, max(left, 0.0) if left is not None else None))
+        elif isinstance(item, Frame):
+            steps.begin(item)
+            begun.append(item)
+            if sum(isinstance(one, Frame) for one in begun) > ahead:
+                finish_first()
+        elif begun:
+            begun.append(item)
+        else:
+            ring.finished.put(item)
     # short waits, so that Ctrl-C is heard while the encoder empties its queue
     while not ring.encoded.wait(_POLL_S):
         continue
 
 
-def _step(pipeline: Pipeline, frame: Frame, result: RunResult, turn_deg: int) -> None:
-    try:
-        pipeline.step(frame)
-    except PoisonedError:
-        raise
-    except EngineError as error:
-        pipeline.load(frame, frame.meta, turn_deg)
-        frame.face_count, frame.is_cut, frame.errors = 0, False, 0
-        result.failed += 1
-        result.first_failure = result.first_failure or str(error)
+def _progress(done: int, total: int | None, passed_s: float) -> Progress:
+    fps = done / passed_s if passed_s else 0.0
+    left_s = (total - done) / fps if total and fps else None
+    return Progress(done, total, fps, max(left_s, 0.0) if left_s is not None else None)
+
+
+class Steps:
+    """Frames through the pipeline, counted; one that fails on the host goes on as it came in."""
+
+    def __init__(self, pipeline: Pipeline, result: RunResult, turn_deg: int) -> None:
+        self._pipeline, self._result, self._turn_deg = pipeline, result, turn_deg
+        self._failed: set[int] = set()
+
+    def begin(self, frame: Frame) -> None:
+        """Start on a frame. Raises PoisonedError; any other failure is kept until `finish`."""
+        try:
+            self._pipeline.begin(frame)
+        except PoisonedError:
+            raise
+        except EngineError as error:
+            self._failed.add(frame.slot)
+            self._count_failure(frame, error)
+
+    def finish(self, frame: Frame) -> None:
+        """The frame is done: changed, or as it came in. Raises PoisonedError."""
+        try:
+            if frame.slot not in self._failed:
+                self._pipeline.finish(frame)
+        except PoisonedError:
+            raise
+        except EngineError as error:
+            self._failed.add(frame.slot)
+            self._count_failure(frame, error)
+        if frame.slot in self._failed:
+            self._failed.discard(frame.slot)
+            self._pipeline.load(frame, frame.meta, self._turn_deg)
+            frame.face_count, frame.is_cut, frame.errors = 0, False, 0
+        result = self._result
+        result.faces += frame.face_count
+        result.frames_with_face += frame.face_count > 0
+        result.cuts += frame.is_cut and frame.index > 0
+        result.crowded += bool(frame.errors & ERROR_FACES_FULL)
+        result.best_score = max(result.best_score, frame.best_score)
+
+    def _count_failure(self, frame: Frame, error: EngineError) -> None:
+        self._result.failed += 1
+        self._result.first_failure = self._result.first_failure or str(error)
         log.warning("frame %d goes out unchanged: %s", frame.index, error)
-    result.faces += frame.face_count
-    result.frames_with_face += frame.face_count > 0
-    result.cuts += frame.is_cut and frame.index > 0
-    result.crowded += bool(frame.errors & ERROR_FACES_FULL)
-    result.best_score = max(result.best_score, frame.best_score)
 
 
 def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn_deg: int) -> None:

@@ -7,16 +7,15 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import av
 
 from engine.video.ai_altered import container_tags
-from engine.video.info import StreamInfo
+from engine.video.info import StreamInfo, VideoInfo
 from engine.video.pyav import FFMPEG_ERRORS, words_on_retry
-from engine.video.source import Source
 
-__all__ = ["Expected", "add_streams", "copy_metadata", "is_cover", "open_muxer", "what_was_lost"]
+__all__ = ["Expected", "Origin", "add_streams", "copy_metadata", "is_cover", "open_muxer", "what_was_lost"]
 
 # Written by the container itself; those of the input would be false.
 _CONTAINER_KEYS: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration"}
@@ -29,7 +28,24 @@ def is_cover(stream: av.stream.Stream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def open_muxer(target: str | io.BytesIO, muxer: str, source: Source) -> av.container.OutputContainer:
+class Origin(Protocol):
+    """What an output is made from and copied from: a Source, or a LiveInput."""
+
+    uri: str
+    info: VideoInfo
+
+    @property
+    def container(self) -> av.container.InputContainer:
+        """The open input."""
+        ...
+
+    @property
+    def video_stream(self) -> av.VideoStream:
+        """The stream that is processed."""
+        ...
+
+
+def open_muxer(target: str | io.BytesIO, muxer: str, source: Origin) -> av.container.OutputContainer:
     """An output container that keeps as much metadata as it can.
 
     mp4 and mov have two ways to write metadata: keys of any name, or iTunes' fixed names and cover pictures.
@@ -40,7 +56,7 @@ def open_muxer(target: str | io.BytesIO, muxer: str, source: Source) -> av.conta
 
 
 def add_streams(
-    container: av.container.OutputContainer, muxer: str, source: Source
+    container: av.container.OutputContainer, muxer: str, source: Origin
 ) -> tuple[dict[int, av.stream.Stream], list[str]]:
     """Add a copy of every stream of `source` but the processed one.
 
@@ -61,7 +77,7 @@ def add_streams(
     return streams, notes
 
 
-def _is_rewritten(stream: av.stream.Stream, source: Source) -> bool:
+def _is_rewritten(stream: av.stream.Stream, source: Origin) -> bool:
     """Tracks of mov and mp4 that their muxer writes anew from chapters and from the timecode tag."""
     if not source.info.container.startswith("mov"):
         return False
@@ -88,11 +104,14 @@ def _copy_disposition(stream: av.stream.Stream, added: av.stream.Stream) -> None
     cast(Any, added).disposition = stream.disposition.value  # PyAV before 18 takes nothing but a number
 
 
-def _refusal(stream: av.stream.Stream, muxer: str, source: Source) -> str | None:
+def _refusal(stream: av.stream.Stream, muxer: str, source: Origin) -> str | None:
     """Why this muxer refuses a stream, in FFmpeg's words; None if it takes it."""
 
+    # RTSP can't be tried without its server; what it sends is what a transport stream takes, or nearly
+    trial = "mpegts" if muxer in ("rtsp", "rtp_mpegts") else muxer
+
     def attempt() -> None:
-        container = open_muxer(io.BytesIO(), muxer, source)
+        container = open_muxer(io.BytesIO(), trial, source)
         _add(container, stream)
         container.start_encoding()
         with contextlib.suppress(*FFMPEG_ERRORS):  # no packet was written: only the header counts here
@@ -106,7 +125,7 @@ def _refusal(stream: av.stream.Stream, muxer: str, source: Source) -> str | None
 
 
 def copy_metadata(
-    container: av.container.OutputContainer, video: av.VideoStream, source: Source, *, timecode: bool
+    container: av.container.OutputContainer, video: av.VideoStream, source: Origin, *, timecode: bool
 ) -> None:
     """Container, video stream and chapter metadata, plus the AI-altered mark. Before the header is written."""
     given = {k: v for k, v in source.container.metadata.items() if k.lower() not in _CONTAINER_KEYS}
@@ -134,7 +153,7 @@ class Expected:
     copied: tuple[int, ...]  # the input's indices, in the order of the output
 
     @classmethod
-    def of(cls, source: Source, copied: Iterable[int]) -> Expected:
+    def of(cls, source: Origin, copied: Iterable[int]) -> Expected:
         """From an open source; the processed stream comes first in the output."""
         container = source.container
         return cls(

@@ -34,12 +34,19 @@ _MASTERING = struct.Struct("=20i")  # 10 rationals: r, g, b, white (x, y each), 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSettings:
-    """How to encode. quality: CRF, 0 (lossless) to 51 (worst). threads: at least 1."""
+    """How to encode. quality: CRF, 0 (lossless) to 51 (worst). threads: at least 1.
+
+    is_live: every picture's packet comes before the next picture goes in; a key picture every `key_s`, so that a
+    receiver can join. max_kbps: cap of the rate, 0 for none.
+    """
 
     codec: Literal["h264", "hevc"]
     quality: int
     preset: str
     threads: int
+    is_live: bool = False
+    key_s: float = 2.0
+    max_kbps: int = 0
 
 
 def add_encoder(
@@ -112,6 +119,8 @@ def _configure(context: av.VideoCodecContext, info: VideoInfo, settings: Encoder
         context.sample_aspect_ratio = info.sample_aspect
     context.options = {"preset": settings.preset, "crf": str(settings.quality)}
     context.options |= {"a53cc": "1", "udu_sei": "1"}  # captions and user data, where a picture has them
+    if settings.is_live:
+        _configure_live(context, info, settings)
     if colour.chroma_location:
         context.options["chroma_sample_location"] = colour.chroma_location
     parameters = _hdr_parameters(info, settings.codec)
@@ -124,6 +133,17 @@ def _configure(context: av.VideoCodecContext, info: VideoInfo, settings: Encoder
     if parameters:
         key = "x264-params" if settings.codec == "h264" else "x265-params"
         context.options[key] = ":".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def _configure_live(context: av.VideoCodecContext, info: VideoInfo, settings: EncoderSettings) -> None:
+    """No picture waits for a later one: no B-frames, no lookahead, slices rather than frames in parallel."""
+    context.thread_type = cast(Any, "SLICE")
+    context.max_b_frames = 0
+    context.gop_size = max(1, round(settings.key_s * info.rate))
+    context.options["tune"] = "zerolatency"
+    if settings.max_kbps:
+        # half a second of buffer: what a receiver has to hold
+        context.options |= {"maxrate": f"{settings.max_kbps}k", "bufsize": f"{settings.max_kbps // 2}k"}
 
 
 def _hdr_parameters(info: VideoInfo, codec: str) -> dict[str, str]:

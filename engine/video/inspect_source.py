@@ -13,9 +13,9 @@ import av
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, StreamInfo, VideoInfo
 from engine.video.planes import conversion_note, planes_format
-from engine.video.pyav import chroma_location, side_data_of, without_unknown_side_data
+from engine.video.pyav import chroma_location, picture_format, side_data_of, without_unknown_side_data
 
-__all__ = ["describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
+__all__ = ["colour_of", "describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
 
 _TRANSFER_PQ, _TRANSFER_HLG = 16, 18
 _RANGE_FULL = 2
@@ -33,8 +33,9 @@ def describe(
     rate = _rate(stream, notes)
     duration_s = _duration_s(container, stream)
     frame_count, frame_count_from = _frame_count(stream, rate, duration_s)
-    colour = _colour(stream, first, notes)
-    note = conversion_note(first.format)
+    colour = colour_of(stream, first, notes)
+    pixels = picture_format(first)
+    note = conversion_note(pixels)
     if note:
         notes.append(note)
     others = [s for s in container.streams.video if s.index != stream.index]
@@ -49,8 +50,8 @@ def describe(
         codec=stream.codec_context.codec.canonical_name,
         width_px=first.width,
         height_px=first.height,
-        pixel_format=first.format.name,
-        planes_format=planes_format(first.format, colour),
+        pixel_format=pixels.name,
+        planes_format=planes_format(pixels, colour),
         rate=rate,
         time_base=time_base,
         frame_count=frame_count,
@@ -162,10 +163,12 @@ _MATRIX_OF_TAG: Final[dict[int, Literal["bt601", "bt709", "bt2020"]]] = {
 }  # fmt: skip
 
 
-def _colour(stream: av.VideoStream, first: av.VideoFrame, notes: list[str]) -> Colour:
+def colour_of(stream: av.VideoStream, first: av.VideoFrame, notes: list[str]) -> Colour:
+    """What to compute a picture's colour with; what had to be assumed is added to `notes`."""
     context = stream.codec_context
+    pixels = picture_format(first)
     tag = int(first.colorspace)
-    is_rgb, is_gray = first.format.is_rgb, len(first.format.components) <= 2
+    is_rgb, is_gray = pixels.is_rgb, len(pixels.components) <= 2
     by_height: Literal["bt601", "bt709", "bt2020"] = "bt601" if first.height < 720 else "bt709"
     assumed = is_rgb or tag not in _MATRIX_OF_TAG
     matrix = by_height if assumed else _MATRIX_OF_TAG[tag]
@@ -181,7 +184,7 @@ def _colour(stream: av.VideoStream, first: av.VideoFrame, notes: list[str]) -> C
         notes.append(
             f"its colour matrix is processed with the coefficients of {matrix.replace('bt', 'BT.')}, there and back"
         )
-    full = range_tag == _RANGE_FULL or first.format.name.startswith("yuvj")
+    full = range_tag == _RANGE_FULL or pixels.name.startswith("yuvj")
     if is_gray and not range_tag and context.codec.canonical_name not in ("h264", "hevc"):
         full = True  # FFmpeg's convention for gray
         notes.append("the file names no range for its gray; full range was assumed")

@@ -12,13 +12,22 @@ from engine.errors import MediaError, explain
 from engine.video.info import Colour
 from engine.video.pyav import FFMPEG_ERRORS, U8Plane, plane_view, reformat, words
 
-__all__ = ["DIRECT_FORMATS", "Converter", "Deinterlacer", "conversion_note", "planes_format", "planes_of"]
+__all__ = [
+    "DIRECT_FORMATS",
+    "SWS_COLORSPACE",
+    "Converter",
+    "Deinterlacer",
+    "conversion_note",
+    "planes_format",
+    "planes_of",
+]
 
 #: Pixel formats whose planes are handed out where the decoder left them.
 DIRECT_FORMATS: Final = ("yuv420p", "yuvj420p", "nv12")
 
 _NO_CONVERSION: Final = ("bayer_", "xyz12")
-_SWS_COLORSPACE: Final = {"bt601": "ITU601", "bt709": "ITU709", "bt2020": "BT2020"}
+#: Names of our matrices in FFmpeg's scaler.
+SWS_COLORSPACE: Final = {"bt601": "ITU601", "bt709": "ITU709", "bt2020": "BT2020"}
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[U8Plane, ...]:
@@ -90,7 +99,7 @@ class Converter:
         if pixel_format.is_rgb:
             self._options |= {
                 "src_color_range": "JPEG",
-                "dst_colorspace": _SWS_COLORSPACE[colour.matrix],
+                "dst_colorspace": SWS_COLORSPACE[colour.matrix],
             }
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:

@@ -32,7 +32,9 @@ __all__ = [
     "chroma_location",
     "ffmpeg_url",
     "is_encoder_missing",
+    "is_on_device",
     "is_url",
+    "picture_format",
     "plane_view",
     "reformat",
     "set_display_matrix",
@@ -80,9 +82,20 @@ def is_encoder_missing(error: BaseException) -> bool:
     return type(error).__name__ == "UnknownCodecError"
 
 
+def is_on_device(frame: av.VideoFrame) -> bool:
+    """True for a decoder's surface on a GPU, whose pixels the host can't read in place."""
+    return frame.format.name == "cuda"
+
+
+def picture_format(frame: av.VideoFrame) -> av.VideoFormat:
+    """The layout of the pixels, wherever they lie: a surface on a GPU calls its own format `cuda`."""
+    layout = frame.sw_format if is_on_device(frame) else None
+    return layout if layout is not None else frame.format
+
+
 def is_url(uri: str) -> bool:
-    """True for `rtsp://...` and its like, False for a path in the file system."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", uri) is not None
+    """True for `rtsp://...` and its like, and for `pipe:`; False for a path in the file system."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|pipe:", uri) is not None
 
 
 def ffmpeg_url(uri: str | Path) -> str:
@@ -93,6 +106,8 @@ def ffmpeg_url(uri: str | Path) -> str:
 
 def words(error: BaseException) -> str:
     """FFmpeg's own words in an exception, without the number and the path that PyAV puts around them."""
+    if isinstance(error, av.error.ExitError):  # a timeout of ours: "immediate exit requested" says nothing to a user
+        return "nothing in time"
     strerror = getattr(error, "strerror", None)
     return str(strerror) if strerror else str(error)
 

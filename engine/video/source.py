@@ -18,12 +18,23 @@ from types import TracebackType
 from typing import Any, cast
 
 import av
+from av.codec.context import Flags as CodecFlags
 
 from engine.errors import InputError, MediaError, explain
-from engine.video.info import VideoInfo
-from engine.video.inspect_source import describe, refuse_what_we_cannot, stated_end_s
+from engine.video.info import Colour, VideoInfo
+from engine.video.inspect_source import colour_of, describe, refuse_what_we_cannot, stated_end_s
 from engine.video.planes import Converter, Deinterlacer, planes_of
-from engine.video.pyav import FFMPEG_ERRORS, U8Plane, ffmpeg_url, is_url, side_data_of, words, words_on_retry
+from engine.video.pyav import (
+    FFMPEG_ERRORS,
+    U8Plane,
+    ffmpeg_url,
+    is_on_device,
+    is_url,
+    picture_format,
+    side_data_of,
+    words,
+    words_on_retry,
+)
 
 __all__ = ["DecodedFrame", "PassThrough", "Source", "open_source"]
 
@@ -54,6 +65,7 @@ class DecodedFrame:
     duration: int | None  # ticks; None where the file does not say
     av_frame: av.VideoFrame
     carried: av.VideoFrame  # the frame as decoded, before any conversion: where side data is read
+    arrived_ns: int = 0  # monotonic clock, when the packet with this picture came in; live sources only
 
     @property
     def time_s(self) -> float:
@@ -82,6 +94,17 @@ class DecodedFrame:
         """
         return planes_of(self.av_frame)
 
+    def device_planes(self) -> tuple[Any, Any] | None:
+        """(y, uv) on the GPU as DLPack exporters, uint8 y [H, W] and uv [H / 2, W / 2, 2]; None on the host.
+
+        They are the decoder's surfaces: read them, never write them, and order the read after the legacy
+        default stream, on which FFmpeg decodes. Valid as long as this object lives.
+        """
+        if not is_on_device(self.av_frame):
+            return None
+        y, uv = self.av_frame.planes
+        return y, uv
+
     def copy_nv12_into(self, y: U8Plane, uv: U8Plane) -> None:
         """Copy this picture into NV12 memory: y HxW, uv ceil(H/2) x 2*ceil(W/2), any row pitch. Exact."""
         planes = self.planes()
@@ -98,11 +121,12 @@ class PassThrough:
     """A packet of a stream that is not processed, to be handed to `Sink.pass_through` unchanged."""
 
     packet: av.Packet[Any]
+    index: int | None = None  # where an input that was opened again numbers its streams in another way
 
     @property
     def stream_index(self) -> int:
         """Index among `VideoInfo.streams`."""
-        return self.packet.stream_index
+        return self.packet.stream_index if self.index is None else self.index
 
 
 class Source:
@@ -110,7 +134,15 @@ class Source:
 
     info: VideoInfo
 
-    def __init__(self, uri: str, container: av.container.InputContainer, *, threads: int, deinterlace: bool) -> None:
+    def __init__(
+        self,
+        uri: str,
+        container: av.container.InputContainer,
+        *,
+        threads: int,
+        deinterlace: bool,
+        low_delay: bool = False,
+    ) -> None:
         self.container = container
         self.uri = uri
         self.decoder_errors = 0
@@ -122,14 +154,19 @@ class Source:
         self._video_end_s = self._others_end_s = 0.0
         self.video_stream = _pick_video(uri, container)
         self.video_stream.thread_count = threads
-        self.video_stream.thread_type = cast(Any, "AUTO" if threads > 1 else "NONE")
+        # frame threads hold one picture back for each of them
+        several = "SLICE" if low_delay else "AUTO"
+        self.video_stream.thread_type = cast(Any, several if threads > 1 else "NONE")
+        if low_delay:
+            self.video_stream.codec_context.flags |= int(CodecFlags.low_delay)
         self._packets = container.demux()
         first = self._read_first_frame()
-        self._first_format = first.format.name
+        self._first_format = picture_format(first).name
+        self._first_tags = (int(first.colorspace), int(first.color_range))
         self.info = describe(uri, container, self.video_stream, first)
         refuse_what_we_cannot(self.info, first, deinterlace=deinterlace)
         self._deinterlacer = Deinterlacer(self.video_stream) if deinterlace else None
-        self._convert = Converter(uri, first.format, self.info.colour)
+        self._convert = Converter(uri, picture_format(first), self.info.colour)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,6 +200,10 @@ class Source:
             raise InputError(explain(self.uri, "one pass over a source", "a second one", "open the source again"))
         self._iterating = True
         return self._items()
+
+    def converted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """A decoded frame of this source in one of the formats that planes are handed out in."""
+        return self._convert(frame)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -212,6 +253,7 @@ class Source:
             ) from error
         if packet is None:
             return False
+        self._on_packet(packet)
         end_s = 0.0
         if packet.pts is not None and packet.time_base:
             end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -229,6 +271,9 @@ class Source:
         except av.FFmpegError as error:
             self._count_decoder_error(words(error))
         return True
+
+    def _on_packet(self, packet: av.Packet[Any]) -> None:
+        """Called with every packet as it comes in, before it is decoded."""
 
     def _read_first_frame(self) -> av.VideoFrame:
         for _ in range(_PACKETS_UNTIL_FIRST_FRAME):
@@ -283,17 +328,32 @@ class Source:
                     "split the file where its size changes",
                 )
             )
-        if frame.format.name != self._first_format:
+        if picture_format(frame).name != self._first_format:
             raise MediaError(
                 explain(
                     f"{self.uri}, picture {index}",
                     f"pixel format {self._first_format} as before",
-                    frame.format.name,
+                    picture_format(frame).name,
                     "split the file where its format changes",
                 )
             )
+        if (int(frame.colorspace), int(frame.color_range)) != self._first_tags:
+            self._refuse_other_colour(index, frame)
         if frame.interlaced_frame and self._deinterlacer is None:
             refuse_what_we_cannot(self.info, frame, deinterlace=False, place=f", picture {index}")
+
+    def _refuse_other_colour(self, index: int, frame: av.VideoFrame) -> None:
+        """Tags may come and go; what the pixels are computed with may not change."""
+        was, now = self.info.colour, colour_of(self.video_stream, frame, [])
+        if (was.matrix, was.full_range) != (now.matrix, now.full_range):
+            raise MediaError(
+                explain(
+                    f"{self.uri}, picture {index}",
+                    f"{_in_words(was)} as before",
+                    _in_words(now),
+                    "split the file where its colour changes",
+                )
+            )
 
     def _refuse_truncation(self, frames: int) -> None:
         """Only containers whose header states the length tell a truncated file from a short one."""
@@ -337,6 +397,10 @@ def open_source(uri: str | Path, *, threads: int, deinterlace: bool = False) -> 
     except BaseException:
         container.close()
         raise
+
+
+def _in_words(colour: Colour) -> str:
+    return f"{colour.matrix.upper().replace('BT', 'BT.')} in {'full' if colour.full_range else 'limited'} range"
 
 
 def _refuse_path(name: str) -> None:

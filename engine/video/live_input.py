@@ -1,0 +1,310 @@
+"""A live input: pictures and sound as they arrive, on one clock, through breaks and changes.
+
+source = LiveInput("rtsp://camera/1", threads=2, options=LiveOptions())
+source.begin()                       # the clock starts with the next picture
+for item in source.items(stop):      # on a thread of its own: it must never wait for the pictures' user
+    ...                              # DecodedFrame and PassThrough, stamped in ticks of the capture clock
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+
+from engine.errors import MediaError, explain
+from engine.video.fit import fit_picture
+from engine.video.info import Colour, VideoInfo
+from engine.video.inspect_source import colour_of, refuse_what_we_cannot
+from engine.video.live_clock import TIME_BASE, CaptureClock, own_ticks
+from engine.video.live_open import LiveOptions, open_live_container
+from engine.video.pyav import FFMPEG_ERRORS, is_on_device, words
+from engine.video.source import DecodedFrame, PassThrough, Source
+
+__all__ = ["LiveCounts", "LiveInput"]
+
+_BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
+_ARRIVALS_KEPT = 256
+
+
+@dataclass
+class LiveCounts:
+    """What a live input saw since `begin`. Written by the thread that iterates, read by any."""
+
+    packets: int = 0
+    pictures: int = 0
+    damaged: int = 0  # pictures that the decoder marks as broken, not handed out
+    decoder_errors: int = 0
+    reconnects: int = 0
+    away_s: float = 0.0
+    jumps: int = 0  # of the sender's time stamps
+
+
+class _Connection(Source):
+    """One opening of the input. Stamps each packet's arrival; a file is held to its own pace."""
+
+    def __init__(self, uri: str, options: LiveOptions, *, threads: int, deinterlace: bool, paced: bool) -> None:
+        self._arrived: dict[int, int] = {}
+        self._now_ns = time.monotonic_ns()
+        self._paced = paced
+        self._due_from: tuple[int, float] | None = None  # monotonic ns, and the stamp in s that is due then
+        self._hurry = threading.Event()
+        container = open_live_container(uri, options)
+        try:
+            super().__init__(uri, container, threads=threads, deinterlace=deinterlace, low_delay=True)
+        except BaseException:
+            container.close()
+            raise
+
+    def live_items(self, stop: threading.Event) -> Iterator[tuple[av.VideoFrame, int] | PassThrough]:
+        """Pictures with the arrival of their packet, and other packets, until the input ends or breaks."""
+        self._hurry = stop
+        if self._paced:
+            # what was read at open is due now, and what follows from there on
+            self._arrived = dict.fromkeys(self._arrived, time.monotonic_ns())
+            self._due_from = None
+        for item in self._deinterlaced():
+            if stop.is_set():
+                return
+            if isinstance(item, PassThrough):
+                yield item
+            else:
+                yield item, self._arrived.pop(cast(int, item.pts), self._now_ns)
+
+    def _on_packet(self, packet: av.Packet[Any]) -> None:
+        if self._paced and packet.dts is not None:
+            self._wait_until_due(float(packet.dts * packet.time_base))
+        self._now_ns = time.monotonic_ns()
+        if packet.stream.index == self.video_stream.index and packet.pts is not None:
+            self._arrived[packet.pts] = self._now_ns
+            if len(self._arrived) > _ARRIVALS_KEPT:  # those that never became a picture
+                del self._arrived[next(iter(self._arrived))]
+
+    def _wait_until_due(self, stamp_s: float) -> None:
+        now_ns = time.monotonic_ns()
+        if self._due_from is None:
+            self._due_from = (now_ns, stamp_s)
+        from_ns, from_s = self._due_from
+        self._hurry.wait(max(0.0, stamp_s - from_s - (now_ns - from_ns) / 1e9))
+
+
+class LiveInput:
+    """A camera, an address, or a file at its own pace. Opened here; iterated once, by one thread.
+
+    `info` is what the run is opened for: size, colour and streams as first found, time in ticks of the capture clock.
+    `say` is told when the input breaks off and comes back. Raises MediaError when nothing comes in time.
+    """
+
+    info: VideoInfo
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        threads: int,
+        options: LiveOptions,
+        deinterlace: bool = False,
+        paced: bool = False,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.uri = uri
+        self.counts = LiveCounts()
+        self.clock = CaptureClock()
+        self._threads, self._options, self._deinterlace, self._paced = threads, options, deinterlace, paced
+        self._say = say
+        self._notes: list[str] = []
+        self._begun = threading.Event()
+        self._waiting = threading.Event()
+        self._colours: dict[tuple[Any, ...], Colour] = {}
+        self._last_ticks = -1
+        self._connection = self._first = self._connect(options)
+        self.info = dataclasses.replace(
+            self._first.info, time_base=TIME_BASE, frame_count=None, frame_count_from="unknown", duration_s=None
+        )
+        self._streams = {stream.index: stream.index for stream in self._first.info.streams}
+
+    @property
+    def container(self) -> av.container.InputContainer:
+        """The first opening's container: what an output copies streams and metadata from."""
+        return self._first.container
+
+    @property
+    def video_stream(self) -> av.VideoStream:
+        """The first opening's video stream."""
+        return self._first.video_stream
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know: what was found at open and what came up since."""
+        return self._connection.notes + tuple(self._notes)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while the input is away and being tried again."""
+        return self._waiting.is_set()
+
+    def begin(self) -> None:
+        """Start the clock: the next picture is the first. Before, items are read and let go, so that none is old."""
+        self._begun.set()
+
+    def close(self) -> None:
+        """Release input and decoder. Waits for a read that is under way, at most `read_timeout_s`."""
+        self._connection.close()
+
+    def items(self, stop: threading.Event) -> Iterator[DecodedFrame | PassThrough]:
+        """Pictures and packets as they arrive, from `begin` on, until the input ends or `stop` is set.
+
+        Raises MediaError when the input breaks and does not come back within `reconnect_s`.
+        """
+        if self._paced:
+            while not self._begun.wait(0.05):
+                if stop.is_set():
+                    return
+        index = 0
+        while True:
+            broke: MediaError | None = None
+            try:
+                for item in self._connection.live_items(stop):
+                    ready = self._stamped(item, index)
+                    if ready is None:
+                        continue
+                    index += isinstance(ready, DecodedFrame)
+                    yield ready
+            except MediaError as error:
+                broke = error
+            self._connection.close()
+            if stop.is_set():
+                return
+            if self._paced:
+                if broke is not None:
+                    raise broke
+                return
+            if not self._comes_back(broke, stop):
+                return
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _stamped(self, item: tuple[av.VideoFrame, int] | PassThrough, index: int) -> DecodedFrame | PassThrough | None:
+        """The item on the capture clock; None for what is let go."""
+        is_picture = not isinstance(item, PassThrough)
+        if index == 0 and not (is_picture and self._begun.is_set()):
+            return None
+        return self._picture(*item, index) if not isinstance(item, PassThrough) else self._packet(item)
+
+    def _picture(self, frame: av.VideoFrame, arrived_ns: int, index: int) -> DecodedFrame | None:
+        if index == 0:  # whatever was read before is no part of the run
+            self.clock, self.counts = CaptureClock(), LiveCounts()
+            self._connection.decoder_errors = 0
+        counts, stream = self.counts, self._connection.video_stream
+        counts.decoder_errors = self._errors_before + self._connection.decoder_errors
+        if frame.is_corrupt:
+            counts.damaged += 1
+            return None
+        if frame.pts is None:
+            ticks = self.clock.arrival_ticks(arrived_ns)
+        else:
+            base = frame.time_base or cast(Fraction, stream.time_base)
+            ticks = own_ticks(frame.pts, base) + self.clock.offset(stream.index, frame.pts, base, arrived_ns)
+        ticks = self._last_ticks = max(ticks, self._last_ticks + 1)
+        counts.pictures += 1
+        counts.jumps = self.clock.jumps
+        return DecodedFrame(index, ticks, TIME_BASE, None, self._fitted(frame), frame, arrived_ns)
+
+    def _packet(self, item: PassThrough) -> PassThrough | None:
+        packet, stream = item.packet, item.packet.stream
+        old_index = self._streams.get(stream.index)
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if old_index is None or stamp is None:
+            return None
+        base = packet.time_base
+        offset = self.clock.offset(stream.index, stamp, base, time.monotonic_ns())
+        if own_ticks(stamp, base) + offset < 0:
+            return None  # of before the first picture
+        shift = round(offset * TIME_BASE / base)
+        packet.dts = packet.dts + shift if packet.dts is not None else None
+        packet.pts = packet.pts + shift if packet.pts is not None else None
+        self.counts.packets += 1
+        return PassThrough(packet, old_index)
+
+    def _fitted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The picture as it is where it is as the run was opened for, else converted; said once for each kind."""
+        kind = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+        run = self.info
+        colour = self._colours.get(kind)
+        if colour is None:
+            refuse_what_we_cannot(run, frame, deinterlace=self._deinterlace)
+            colour = self._colours[kind] = colour_of(self._connection.video_stream, frame, [])
+            if not self._is_as_opened(frame, colour) and len(self._colours) > 1:
+                got = f"{frame.width}x{frame.height} {frame.format.name} {colour.matrix}"
+                self._tell(f"the input changed to {got}; it is converted to {run.width_px}x{run.height_px}")
+        if not self._is_as_opened(frame, colour):
+            return fit_picture(frame, colour, run)
+        return frame if is_on_device(frame) else self._connection.converted(frame)
+
+    def _is_as_opened(self, frame: av.VideoFrame, colour: Colour) -> bool:
+        run = self.info
+        same_colour = (colour.matrix, colour.full_range) == (run.colour.matrix, run.colour.full_range)
+        return same_colour and (frame.width, frame.height) == (run.width_px, run.height_px)
+
+    def _connect(self, options: LiveOptions) -> _Connection:
+        return _Connection(self.uri, options, threads=self._threads, deinterlace=self._deinterlace, paced=self._paced)
+
+    _errors_before = 0
+
+    def _comes_back(self, broke: MediaError | None, stop: threading.Event) -> bool:
+        """Try again with longer and longer pauses. False: it had ended properly, and nothing came any more."""
+        said = words(broke.__cause__) if broke is not None and broke.__cause__ is not None else str(broke or "its end")
+        limit_s = self._options.reconnect_s
+        self._errors_before = self.counts.decoder_errors
+        start = time.monotonic()
+        if limit_s:
+            self._tell(f"{self.uri} broke off ({said}): trying again for {limit_s:.0f} s")
+        self._waiting.set()
+        last: BaseException | None = broke
+        tries = 0
+        while not stop.is_set() and (left_s := start + limit_s - time.monotonic()) > 0:
+            if stop.wait(min(_BACK_OFF_S[min(tries, len(_BACK_OFF_S) - 1)], left_s)):
+                return False
+            tries += 1
+            left_s = max(0.5, start + limit_s - time.monotonic())
+            timeout_s = min(self._options.open_timeout_s, left_s)
+            try:
+                self._connection = self._connect(dataclasses.replace(self._options, open_timeout_s=timeout_s))
+            except (MediaError, *FFMPEG_ERRORS) as error:
+                last = error
+                continue
+            self._is_back(time.monotonic() - start, tries)
+            return True
+        if broke is None or stop.is_set():
+            return False
+        do = "check the sender and the network, or wait longer (live.reconnect_s)"
+        got = f"nothing after {tries} tries ({said})" if tries else said
+        raise MediaError(explain(self.uri, f"the input back within {limit_s:.0f} s", got, do)) from last
+
+    def _is_back(self, away_s: float, tries: int) -> None:
+        self.clock.restart()
+        self.counts.reconnects += 1
+        self.counts.away_s += away_s
+        self._waiting.clear()
+        self._tell(f"{self.uri} is back after {away_s:.1f} s, at try {tries}")
+        was = [(s.kind, s.codec) for s in self._first.info.streams]
+        self._streams, taken = {}, set[int]()
+        for stream in self._connection.info.streams:
+            for old, kind in enumerate(was):
+                if kind == (stream.kind, stream.codec) and old not in taken:
+                    self._streams[stream.index] = old
+                    taken.add(old)
+                    break
+            else:
+                self._tell(f"stream {stream.index} ({stream.kind}, {stream.codec}) is new and left out")
+
+    def _tell(self, note: str) -> None:
+        if note not in self._notes:
+            self._notes.append(note)
+        self._say(note)
