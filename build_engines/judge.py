@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from build_engines.flavour import BuildError
+from build_engines.int8 import Quantised, calibrate, find_int8
 from build_engines.precision import float_nodes, to_fp16
-from build_engines.quantise import Quantised, find_int8, quantisable, quantise
+from build_engines.quantise import arrays_of, layers_of, quantise, store
 from build_engines.samples import Inputs, Samples
-from build_engines.sensitivity import Search, find_sensitive
+from build_engines.sensitivity import Budget, Search, find_sensitive
 from build_engines.simulate import Drift, Simulation, drift_of, run_model
 from build_engines.surgery import prepare
 from models.model_files import ModelFile
@@ -38,83 +40,130 @@ class Typed:
 
 @dataclass
 class Candidate:
-    """One model on its way: the search is done once, for batch 1, and holds for all batches and architectures."""
+    """One model on its way: the search is done once, on the samples' own shapes, and holds for all shapes.
+
+    `half_scales`: Q/DQ takes FP16 scales beside FP16 layers, as strongly typed builders do; TensorRT 8 does not.
+    `budget` is that of a search.
+    """
 
     role: str
     file: ModelFile
     precision: Precision
     samples: Samples
     say: Callable[[str], None]
+    half_scales: bool = True
+    budget: Budget = field(default_factory=Budget)
     verdict: Search | Quantised | None = None
 
     def typed(self, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """The graph for static shapes by the contract's names; raises BuildError past the contract's drift."""
         graph = prepare(self.file, shapes)
+        if self.precision == "fp32":
+            return self._untyped(graph, shapes)
         if self.verdict is None:
             own = self._own_shapes()
-            self.verdict = self._judge(graph if dict(shapes) == own else prepare(self.file, own))
-        verdict, nodes = self.verdict, set(float_nodes(graph))
+            self.verdict = self._judge(graph if dict(shapes) == own else prepare(self.file, own), None)
+        verdict = self.verdict
+        if not _names(verdict) <= {node.name for node in graph.graph.node}:
+            # rewritten in another way for this batch: what was found by name says nothing about it
+            verdict = self._judge(graph, shapes)
+        nodes = set(float_nodes(graph))
+        layers = {}
         if isinstance(verdict, Quantised):
-            layers = len(quantisable(graph)) - len(verdict.left_out)
-            if dict(shapes) == self._own_shapes():
-                graph = verdict.model
-            else:
-                graph = quantise(graph, self._feeds(shapes), left_out=verdict.left_out, method=verdict.method)
-            return Typed(graph, verdict.drift, {"int8": layers, "fp32": len(nodes) - layers})
-        if self.precision == "fp16":
-            graph = to_fp16(graph, verdict.keep_fp32)
-        layer_types = {"fp16": len(nodes - verdict.keep_fp32), "fp32": len(verdict.keep_fp32 & nodes)}
-        return Typed(graph, verdict.drift, layer_types)
+            layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
+            graph = quantise(graph, layers, verdict.scales, store(layers, arrays_of(graph, layers)))
+        typed = to_fp16(graph, verdict.keep_fp32, half_scales=self.half_scales)
+        kept = len((verdict.keep_fp32 & nodes) - set(layers))
+        count = {"int8": len(layers), "fp16": len(nodes) - kept - len(layers), "fp32": kept}
+        return Typed(typed, verdict.drift, count, self._notes(verdict))
 
-    def _judge(self, graph: Any) -> Search | Quantised:
-        """Which nodes stay in which type, and what that costs; raises BuildError past the contract's drift."""
-        feeds, contract = self._feeds(), self.file.contract
+    def _untyped(self, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
+        """FP32: what surgery alone changed against the untouched file, on its own shapes."""
+        if self.verdict is None:
+            feeds, own = self._feeds(), self._own_shapes()
+            rewritten = graph if dict(shapes) == own else prepare(self.file, own)
+            drift = drift_of(run_model(_load(self.file), feeds), run_model(rewritten, feeds))
+            self.verdict = Search(frozenset(), drift, 0, 0)
+        count = len(float_nodes(graph))
+        return Typed(graph, self.verdict.drift, {"fp32": count}, self._notes(self.verdict))
+
+    def _judge(self, graph: Any, shapes: Mapping[str, tuple[int, ...]] | None) -> Search | Quantised:
+        """Which nodes compute in which type, and what that costs; raises BuildError past the contract's drift."""
+        contract = self.file.contract
 
         def say(line: str) -> None:
             self.say(f"{contract.name}: {line}")
 
-        if self.precision == "fp32":
-            untouched = run_model(_load(self.file), feeds)
-            return Search(frozenset(float_nodes(graph)), drift_of(untouched, run_model(graph, feeds)), 0, 0)
-        if self.precision == "int8":
-            target = contract.drift.int8_psnr_db
-            found = find_int8(graph, feeds, target, say=say)
-            kept = f"{len(found.left_out)} layers left out"
-            worst = sorted(found.left_out)[0] if found.left_out else "no single layer"
-            if found.worst_db >= target:
-                return found
-            reached = found.worst_db
-        else:
-            target = contract.drift.fp16_psnr_db
-            search = find_sensitive(Simulation(graph, feeds), target, say=say)
-            kept, worst, reached = (
-                f"{len(search.keep_fp32)} nodes in FP32",
-                search.worst or "no single block",
-                search.worst_db,
-            )
-            if reached >= target:
+        simulation = Simulation(graph, self._feeds(shapes))
+        allowed = contract.drift
+        search = find_sensitive(simulation, allowed.fp16_psnr_db, budget=self.budget, say=say)
+        if self.precision == "fp16":
+            if search.worst_db >= allowed.fp16_psnr_db:
                 return search
+            kept, other = f"{len(search.keep_fp32)} nodes in FP32", "fp32"
+            wanted_db, reached_db, worst = allowed.fp16_psnr_db, search.worst_db, search.worst
+        else:
+            calibrated = calibrate(simulation, self._feeds(shapes, self.samples.calibration(self.role)))
+            found = find_int8(
+                simulation,
+                calibrated,
+                allowed.int8_psnr_db,
+                keep_fp32=search.keep_fp32,
+                half_scales=self.half_scales,
+                budget=self.budget,
+                say=say,
+            )
+            if found.worst_db >= allowed.int8_psnr_db:
+                return found
+            kept, other = f"{len(found.left_out)} of {len(calibrated.layers)} layers left out", "fp16"
+            wanted_db, reached_db, worst = allowed.int8_psnr_db, found.worst_db, found.worst
         raise BuildError(
-            f"{contract.name}: wanted {target:.0f} dB or more in {self.precision.upper()}, got {reached:.1f} dB with "
-            f"{kept}; {worst} drifts most: use --precision fp32"
+            f"{contract.name}: wanted {wanted_db:.0f} dB or more in {self.precision.upper()}, got {reached_db:.1f} dB "
+            f"with {kept}; {worst or 'no single layer'} drifts most: use --precision {other}"
         )
+
+    def _notes(self, verdict: Search | Quantised) -> dict[str, str | float]:
+        """What a manifest should tell of a search."""
+        notes: dict[str, str | float] = {"verified_on": len(self._to_verify_on)}
+        if isinstance(verdict, Search):
+            return {**notes, "search_s": round(verdict.search_s, 3)}
+        return {
+            **notes,
+            "calibrated_on": verdict.calibrated_on,
+            "calibrated_on_others": "yes" if self.samples.apart else "no: the clip is too short",
+            "calibration": verdict.method,
+            "int8_share_of_macs": round(verdict.macs_share, 4),
+            "left_out": ", ".join(verdict.left_out),
+            "residual_adds": verdict.residuals,
+            "scales": "fp16" if self.half_scales else "fp32",
+            "search_s": round(verdict.search_s, 3),
+        }
 
     def _own_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the samples: batch 1, and the detector's first pass."""
-        return {name: value.shape for name, value in self.samples.inputs(self.role)[0].items()}
+        return {name: value.shape for name, value in self._to_verify_on[0].items()}
 
-    def _feeds(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Inputs:
+    @cached_property
+    def _to_verify_on(self) -> Inputs:
+        return self.samples.inputs(self.role)
+
+    def _feeds(self, shapes: Mapping[str, tuple[int, ...]] | None = None, inputs: Inputs | None = None) -> Inputs:
         """Samples by the file's names; with `shapes`, repeated to their batch, or letterboxed to their size."""
-        samples = self.samples
+        given = inputs or self._to_verify_on
         if shapes and self.role == "detector":
-            samples = samples.sized(max(shapes["image"][-2:]))
+            sized = self.samples.sized(max(shapes["image"][-2:]))
+            given = sized.calibration(self.role) if inputs else sized.inputs(self.role)
         feeds = []
-        for feed in samples.inputs(self.role):
+        for feed in given:
             batched = {
                 name: np.repeat(value, shapes[name][0], axis=0) if shapes else value for name, value in feed.items()
             }
             feeds.append({self.file.tensors[name]: value for name, value in batched.items()})
         return feeds
+
+
+def _names(verdict: Search | Quantised) -> frozenset[str]:
+    return verdict.keep_fp32 | (verdict.layers if isinstance(verdict, Quantised) else frozenset())
 
 
 def _load(file: ModelFile) -> Any:

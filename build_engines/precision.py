@@ -68,7 +68,6 @@ def at_opset(model: Any, version: int) -> Any:
     if max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0) >= version:
         return model
     bare = bare_of(model)
-    bare.graph.ClearField("value_info")
     large = {item.name: item for item in model.graph.initializer if len(item.dims) > 1}
     bare.graph.initializer.extend(item for item in model.graph.initializer if item.name not in large)
     bare.graph.node.extend(model.graph.node)
@@ -76,6 +75,9 @@ def at_opset(model: Any, version: int) -> Any:
     for item in large.values():  # as inputs they keep their names, and weigh nothing
         bare.graph.input.append(helper.make_tensor_value_info(item.name, item.data_type, item.dims))
     newer = version_converter.convert_version(bare, version)
+    # the converter infers types on its way, some of them by the older operators' rules
+    newer.graph.ClearField("value_info")
+    newer.graph.value_info.extend(model.graph.value_info)
     border = [info for info in newer.graph.input if info.name not in large]
     del newer.graph.input[:]
     newer.graph.input.extend(border)

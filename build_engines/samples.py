@@ -6,7 +6,7 @@ aligned crops at detected points for the rest, latents of detected faces for the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ import numpy.typing as npt
 import onnxruntime
 
 from build_engines.flavour import BuildError
+from build_engines.media import Reader, read_frames
 from kernels.compile import HostTarget, HostTensor
 from kernels.launch import (
     CANDIDATES_MAX,
     Candidates,
-    Colour,
     Detections,
     Nv12,
     crop_into,
@@ -43,6 +43,7 @@ U8 = npt.NDArray[np.uint8]
 Inputs = list[dict[str, F32]]
 
 _FACES = 64
+_CALIBRATION_LEAST = 8  # fewer frames of their own say less than those that are verified on
 
 
 def sample_clip() -> Path:
@@ -71,24 +72,45 @@ def _integers(*shape: int) -> HostTensor:
 
 
 class Samples:
-    """`count` frames, spread evenly over a clip, and what the networks of a profile would be given for them.
+    """Frames spread evenly over a clip, and what the networks of a profile would be given for them.
 
-    Raises BuildError for a clip that does not decode, and when no face is found in it.
+    `count` frames to verify on, and as many others to calibrate on; a clip that has too few for both gives the same
+    to both (`apart` is then False). Raises BuildError for a clip that does not decode, and when no face is in it.
     """
 
-    def __init__(self, clip: Path, models: Mapping[str, ModelFile], *, count: int = 32, size_px: int = 640) -> None:
+    def __init__(
+        self,
+        clip: Path,
+        models: Mapping[str, ModelFile],
+        *,
+        count: int = 32,
+        size_px: int = 640,
+        reader: Reader = "pyav",
+    ) -> None:
         self.models, self.size_px = models, size_px
         self.target = HostTarget(1)
-        self.frames, self.colour = _spread(clip, count)
+        frames, self.colour = read_frames(clip, 2 * count, reader)
+        self.frames, self._to_calibrate_on = _halves(frames, count)
+        self.apart = self.frames is not self._to_calibrate_on
         height, width = self.frames[0].shape[0] * 2 // 3, self.frames[0].shape[1]
         self.frame_px = (width, height)
         self._points: list[tuple[Nv12, F32]] = []
+        self._other_half: Samples | None = None
 
     def sized(self, size_px: int) -> Samples:
         """The same frames and faces for another size of the detector's input."""
         other = copy(self)
-        other.size_px = size_px
+        other.size_px, other._other_half = size_px, None
         return other
+
+    def calibration(self, role: str) -> Inputs:
+        """Like `inputs`, from the frames that nothing is verified on."""
+        if not self.apart:
+            return self.inputs(role)
+        if self._other_half is None:
+            self._other_half = copy(self)
+            self._other_half.frames, self._other_half._points = self._to_calibrate_on, []
+        return self._other_half.inputs(role)
 
     def detector_px(self) -> tuple[int, int]:
         """(width, height) of the detector's input for these frames, trimmed to the contract's multiple."""
@@ -100,7 +122,7 @@ class Samples:
         )
 
     def inputs(self, role: str) -> Inputs:
-        """Feeds by the contract's input names, batch 1, for the network of a role."""
+        """Feeds by the contract's input names, batch 1, for the network of a role, to verify on."""
         if role == "detector":
             return [{"image": image} for image, _ in self._letterboxed()]
         if not self._points:
@@ -200,24 +222,14 @@ def _normalisation(spec: Spec) -> dict[str, Any]:
     return {"mean": spec.mean_by_channel, "std": spec.std_by_channel, "order": spec.colour or "rgb"}
 
 
-def _spread(clip: Path, count: int) -> tuple[Sequence[U8], Colour]:
-    """`count` NV12 frames of even size, evenly spread, and their colour."""
-    try:
-        with av.open(str(clip)) as container:
-            stream = container.streams.video[0]
-            total = stream.frames or 250
-            step = max(1, total // count)
-            frames: list[U8] = []
-            for index, frame in enumerate(container.decode(stream)):
-                if index % step == 0 and len(frames) < count:
-                    even = (frame.width // 2 * 2, frame.height // 2 * 2)
-                    small = frame.reformat(width=even[0], height=even[1], format="nv12")
-                    frames.append(np.ascontiguousarray(small.to_ndarray(), dtype=np.uint8))
-                if len(frames) == count:
-                    break
-            full = stream.codec_context.color_range == 2
-    except (av.FFmpegError, OSError, IndexError) as error:
-        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
-    if not frames:
-        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got no frame; name another")
-    return frames, Colour("bt709" if frames[0].shape[0] >= 1080 else "bt601", full)
+def _halves(frames: list[U8], count: int) -> tuple[list[U8], list[U8]]:
+    """(frames to verify on, frames to calibrate on), neighbours in turn; twice the same where they are too few."""
+    if len(frames) >= 2 * count:
+        return frames[0::2], frames[1::2]
+    if len(frames) < count + _CALIBRATION_LEAST:
+        return frames, frames
+    verify = set(np.linspace(0, len(frames), count, endpoint=False).astype(int).tolist())
+    return (
+        [frame for index, frame in enumerate(frames) if index in verify],
+        [frame for index, frame in enumerate(frames) if index not in verify],
+    )

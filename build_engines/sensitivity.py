@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from build_engines.precision import bare_of, float_nodes, simulate_fp16
-from build_engines.simulate import Drift, Feeds, Simulation, drift_of, run_model, worst_db
+from build_engines.simulate import FEW, Drift, Feeds, Simulation, drift_of, run_model, worst_db
 
 __all__ = [
     "Budget", "Drift", "Feeds", "Noise", "Search", "drift_of", "effects", "fewest", "find_sensitive", "noise_of",
@@ -79,7 +79,7 @@ def find_sensitive(
     Returns the best that it reached where that misses the target, or where its time is up: the caller compares.
     """
     began, limit_s = time.monotonic(), (budget or Budget()).wall_s
-    model, few = simulation.model, few_of(simulation.feeds)
+    model = simulation.model
     by_range = _out_of_range(simulation)
     say(f"{len(by_range)} of {len(float_nodes(model))} nodes stay FP32 by range")
 
@@ -96,7 +96,7 @@ def find_sensitive(
 
     def noise(chosen: Sequence[int]) -> Noise:
         half = {name for index in chosen for name in blocks[index]}
-        return noise_of(simulation.drift(simulate_fp16(model, every - half), count=few))
+        return noise_of(simulation.drift(simulate_fp16(model, every - half), step=FEW))
 
     def kept(order: Sequence[int], count: int) -> set[str]:
         return by_range.union(*(blocks[index] for index in order[:count]))
@@ -108,7 +108,7 @@ def find_sensitive(
     worst = blocks[order[0]][0]
 
     def reached(count: int) -> float:
-        return worst_db(simulation.drift(simulate_fp16(model, kept(order, count)), count=few))
+        return worst_db(simulation.drift(simulate_fp16(model, kept(order, count)), step=FEW))
 
     first = fewest(reached, target_db, len(blocks), guess)
     best = Search(search.keep_fp32, search.drift, len(by_range), 0, worst, time.monotonic() - began)
@@ -119,11 +119,6 @@ def find_sensitive(
         if found.worst_db >= target_db or time.monotonic() - began > limit_s:
             break
     return best
-
-
-def few_of(feeds: Feeds) -> int:
-    """How many inputs rank trials; the result is always measured on all of them."""
-    return max(1, len(feeds) // 8)
 
 
 def noise_of(drift: dict[str, Drift]) -> Noise:
@@ -192,9 +187,7 @@ def _out_of_range(simulation: Simulation) -> set[str]:
     made = [name for node in model.graph.node if node.name in half for name in node.output if name]
     taken = [info.name for info in model.graph.input if info.type.tensor_type.elem_type == TensorProto.FLOAT]
     rows = simulation.run(_with_statistics(model, [*taken, *made]))
-    stored = {item.name: item for item in model.graph.initializer if item.name not in simulation.weights}
-    weights = {**simulation.weights, **{name: numpy_helper.to_array(item) for name, item in stored.items()}}
-    bad: set[str] = {name for name, values in weights.items() if _is_weak(values)}
+    bad: set[str] = {name for name, values in simulation.weights.items() if _is_weak(values)}
     for name in [*taken, *made]:
         largest = max(float(row[f"{name}__largest"]) for row in rows)
         energy = sum(float(row[f"{name}__energy"]) for row in rows)

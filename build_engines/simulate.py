@@ -17,12 +17,14 @@ from onnx import TensorProto, numpy_helper
 
 from build_engines.precision import bare_of
 
-__all__ = ["Drift", "Feeds", "Simulation", "drift_of", "external", "run_model", "worst_db"]
+__all__ = ["FEW", "Drift", "Feeds", "Simulation", "drift_of", "external", "run_model", "worst_db"]
 
 F32 = npt.NDArray[np.float32]
 Weights = Mapping[str, npt.NDArray[Any]]
 Feeds = Sequence[Mapping[str, F32]]
 
+# of this many inputs, one ranks the trials of a search; what a search returns is measured on all
+FEW = 8
 _SMALL_BYTES = 1024  # shapes and scalars stay in the graph, where shape inference reads them
 _MOST_DB = 200.0
 
@@ -47,15 +49,14 @@ class Simulation:
         self.feeds, self.threads = feeds, threads
         self.exact = self.run(self.model)
 
-    def run(self, graph: Any, *, count: int | None = None, weights: Weights | None = None) -> list[dict[str, F32]]:
-        """Outputs of a trial graph for the first `count` inputs; `weights` are its own, beside those held here."""
+    def run(self, graph: Any, *, step: int = 1, weights: Weights | None = None) -> list[dict[str, F32]]:
+        """Outputs of a trial graph for every `step`-th input; `weights` are its own, beside those held here."""
         given = {**self.weights, **(weights or {})}
-        return run_model(graph, self.feeds[:count], threads=self.threads, weights=given)
+        return run_model(graph, self.feeds[::step], threads=self.threads, weights=given)
 
-    def drift(self, graph: Any, *, count: int | None = None, weights: Weights | None = None) -> dict[str, Drift]:
-        """How far a trial graph is from FP32 on the first `count` inputs, by output."""
-        found = self.run(graph, count=count, weights=weights)
-        return drift_of(self.exact[: len(found)], found)
+    def drift(self, graph: Any, *, step: int = 1, weights: Weights | None = None) -> dict[str, Drift]:
+        """How far a trial graph is from FP32 over every `step`-th input, by output."""
+        return drift_of(self.exact[::step], self.run(graph, step=step, weights=weights))
 
 
 def run_model(model: Any, feeds: Feeds, *, threads: int = 0, weights: Weights | None = None) -> list[dict[str, F32]]:
@@ -105,16 +106,14 @@ def external(name: str, kind: int, shape: Iterable[int]) -> Any:
 
 
 def _detached(model: Any) -> tuple[Any, dict[str, npt.NDArray[Any]]]:
-    """(the graph with large weights as names only, their values)."""
+    """(the graph with large weights as names only, the values of all)."""
     bare = bare_of(model)
     bare.graph.node.extend(model.graph.node)
     weights = {}
     for item in model.graph.initializer:
-        if item.ByteSize() <= _SMALL_BYTES:
-            bare.graph.initializer.append(item)
-            continue
         weights[item.name] = np.ascontiguousarray(numpy_helper.to_array(item))
-        bare.graph.initializer.append(external(item.name, item.data_type, item.dims))
+        small = weights[item.name].nbytes <= _SMALL_BYTES
+        bare.graph.initializer.append(item if small else external(item.name, item.data_type, item.dims))
     return bare, weights
 
 

@@ -9,17 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from onnx import numpy_helper
 
 from build_engines import build
 from build_engines.__main__ import main
 from build_engines.flavour import BuildError, find_flavour
-from build_engines.quantise import find_int8, quantisable, quantise
-from build_engines.samples import Samples, sample_clip
-from build_engines.sensitivity import drift_of, run_model
-from build_engines.surgery import prepare, static_shapes
+from build_engines.samples import Samples
 from models.contract import Drift, load_contract
 from models.model_files import find
 from models.plan_file import listed, plan_folder
@@ -133,29 +128,3 @@ def test_a_flavour_that_is_not_installed_names_what_to_install(monkeypatch: pyte
     ):
         find_flavour("tensorrt")
     assert load_profile("tiny").precision == "fp32"
-
-
-def test_int8_stands_in_the_graph_symmetric_and_by_channel() -> None:
-    file = find("tiny_refiner")
-    samples = Samples(sample_clip(), {"detector": find("tiny_detector"), "refiner": file}, count=4)
-    graph = prepare(file, static_shapes(file, {"n": 1}))
-    feeds = [{file.tensors["image"]: feed["image"]} for feed in samples.inputs("refiner")]
-    found = find_int8(graph, feeds, 30.0)
-    assert found.worst_db >= 30.0
-    assert found.macs_share >= 0.9
-    weights = {item.name: numpy_helper.to_array(item) for item in found.model.graph.initializer}
-    quantised = [node for node in found.model.graph.node if node.op_type == "DequantizeLinear"]
-    zero_points = [weights[node.input[2]] for node in quantised]
-    assert all(not np.any(zero) for zero in zero_points)
-    by_channel = [node for node in quantised if weights[node.input[1]].ndim == 1 and weights[node.input[1]].size > 1]
-    assert len(by_channel) >= len(quantisable(graph)) - len(found.left_out)
-    assert len(find_flavour().build(found.model.SerializeToString(), "sm_89", where="tiny_refiner").plan) > 100_000
-
-
-def test_leaving_everything_out_is_fp32_again() -> None:
-    file = find("tiny_refiner")
-    graph = prepare(file, static_shapes(file, {"n": 1}))
-    feeds = [{file.tensors["image"]: np.random.default_rng(1).random((1, 3, 96, 96), dtype=np.float32)}]
-    same = quantise(graph, feeds, left_out=quantisable(graph))
-    assert "QuantizeLinear" not in {node.op_type for node in same.graph.node}
-    assert drift_of(run_model(graph, feeds), run_model(same, feeds))["points"].max_abs == 0.0
