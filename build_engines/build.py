@@ -13,7 +13,7 @@ from build_engines.flavour import Flavour, this_machine
 from build_engines.judge import Candidate, Precision
 from build_engines.peak_memory import peak_memory_mb, reset_peak_memory
 from build_engines.samples import Samples, clip_size
-from build_engines.surgery import static_shapes
+from build_engines.surgery import constants, static_shapes, why_single
 from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
 from models.onnx_file import read_onnx
@@ -36,6 +36,7 @@ class Row:
     peak_memory_mb: float
     drift_db: float
     layers: dict[str, int]
+    notes: dict[str, str | float]
     state: Literal["built", "unchanged"]
     path: Path
 
@@ -81,7 +82,7 @@ def build_profile(
                     continue
                 if model is None:
                     samples = samples or Samples(clip, files, size_px=profile.detect.size_px)
-                    model = Candidate(role, file, precision, samples, say)
+                    model = Candidate(role, file, precision, samples, say, half_scales=flavour.binds_types)
                 yield build_one(model, flavour, key, on_progress)
 
 
@@ -114,9 +115,8 @@ def _roles(models: Models) -> dict[str, str]:
 
 
 def _face_counts(file: ModelFile, profile: Profile) -> list[int]:
-    """1, 2, 4, ... up to the profile's faces, where the contract leaves the batch free; else 1."""
-    free = any(spec.shape[0] == "n" for spec in file.contract.inputs.values())
-    if not free:
+    """1, 2, 4, ... up to the profile's faces where a batch can be made of the file, whatever its exporter baked in."""
+    if why_single(file):
         return [1]
     counts, count = [], 1
     while count < profile.track.faces:
@@ -168,8 +168,7 @@ def build_one(
         gpu_name=key.options.get("gpu", ""),
         notes=typed.notes,
     )
-    emap = model.file.emap()
-    write_plan(built.plan, manifest, {} if emap is None else {"emap": emap})
+    write_plan(built.plan, manifest, constants(model.file))
     return _row(manifest, len(built.plan), "built")
 
 
@@ -185,6 +184,7 @@ def _row(manifest: Manifest, plan_bytes: int, state: Literal["built", "unchanged
         peak_memory_mb=manifest.peak_memory_mb,
         drift_db=min(value for name, value in manifest.drift.items() if name.endswith("psnr_db")),
         layers=manifest.layers,
+        notes=manifest.notes,
         state=state,
         path=plan_folder() / f"{key.stem}.plan",
     )

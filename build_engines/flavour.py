@@ -54,6 +54,11 @@ class Flavour:
         return str(self.module.__version__)
 
     @property
+    def binds_types(self) -> bool:
+        """Whether types in the graph are taken as they stand; TensorRT 8 takes them layer by layer, scales in FP32."""
+        return hasattr(self.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+    @property
     def architectures(self) -> tuple[str, ...]:
         """Compute capabilities that this flavour builds for on a machine without that GPU, such as sm_89."""
         names = getattr(self.module, "ComputeCapability", None)
@@ -84,7 +89,7 @@ class Flavour:
         builder = trt.Builder(log)
         if builder is None:
             raise _error(where, "a builder", log)
-        network, strong = _network(trt, builder)
+        network, strong = _network(trt, builder), self.binds_types
         parser = trt.OnnxParser(network, log)
         if not parser.parse(onnx):
             words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
@@ -203,16 +208,11 @@ def _error(where: str, wanted: str, log: Any) -> BuildError:
     return BuildError(f"{where}: wanted {wanted}, got {words}; simplify the graph or take another precision")
 
 
-def _network(trt: Any, builder: Any) -> tuple[Any, bool]:
-    """(network, whether its types bind). 8.x must be told that the batch is explicit, and knows no strong types."""
+def _network(trt: Any, builder: Any) -> Any:
+    """An empty network; 8.x and 10.x must be told that the batch is explicit."""
     flags = trt.NetworkDefinitionCreationFlag
-    bits = 0
-    strong = hasattr(flags, "STRONGLY_TYPED")
-    if hasattr(flags, "EXPLICIT_BATCH"):
-        bits |= 1 << int(flags.EXPLICIT_BATCH)
-    if strong:
-        bits |= 1 << int(flags.STRONGLY_TYPED)
-    return builder.create_network(bits), strong
+    bits = sum(1 << int(getattr(flags, name)) for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if hasattr(flags, name))
+    return builder.create_network(bits)
 
 
 def _take_types_from_the_graph(trt: Any, config: Any, network: Any) -> None:
