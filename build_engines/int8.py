@@ -14,6 +14,8 @@ from build_engines.simulate import FEW, Drift, Feeds, Simulation, worst_db
 
 __all__ = ["Calibrated", "Quantised", "calibrate", "find_int8"]
 
+_NEAR_DB = 4.0  # methods this near to the best are tried again when layers are left out
+
 
 @dataclass(frozen=True)
 class Calibrated:
@@ -81,12 +83,13 @@ def find_int8(
     best = search.result(methods[0], (), by_method=by_method)
     if best.worst_db >= target_db or not calibrated.layers:
         return best
+    near = [name for name in methods if by_method[name] >= by_method[methods[0]] - _NEAR_DB]
     order, guess = search.order(methods[0], target_db)
     best = replace(best, worst=order[0])
     most = search.most(order)
     first = fewest(lambda count: search.reached(methods[0], order[:count]), target_db, most, min(guess, most))
     for count in range(first, most + 1):
-        for method in methods[:2]:  # what is left out changes which of two near methods is better
+        for method in near:  # what is left out changes which of them is better
             found = search.result(method, order[:count], by_method=by_method, worst=order[0])
             best = max(best, found, key=lambda one: one.worst_db)
             say(f"{count} of {len(order)} layers left out, {method}: {found.worst_db:.1f} dB")

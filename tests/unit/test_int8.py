@@ -251,7 +251,8 @@ def test_a_layer_that_stays_fp32_keeps_fp32_scales_beside_fp16_ones() -> None:
     assert kinds[maker_of(typed, nodes["first"].input[0]).input[1]] == TensorProto.FLOAT16
 
 
-def test_the_simulation_shows_both_roundings_at_once() -> None:
+def overflowing() -> Any:
+    """A convolution, then a square past FP16's largest number, and its root."""
     nodes = [
         conv("first", "x", "a"),
         helper.make_node("Mul", ["a", "large"], ["b"], "enlarge"),
@@ -259,7 +260,11 @@ def test_the_simulation_shows_both_roundings_at_once() -> None:
         helper.make_node("Sqrt", ["c"], ["y"], "root"),
     ]
     large = numpy_helper.from_array(np.array(1000.0, np.float32), "large")
-    model = network(nodes, [weight("w_first", 4, 4, 1, 1), large])
+    return network(nodes, [weight("w_first", 4, 4, 1, 1), large])
+
+
+def test_the_simulation_shows_both_roundings_at_once() -> None:
+    model = overflowing()
     integers = quantised(model, feeds_of())
     exact = run_model(model, feeds_of())
 
@@ -359,6 +364,11 @@ def test_the_layer_that_drifts_most_is_left_out_and_named() -> None:
     assert found.worst_db >= 35.0
     assert found.layers == frozenset({"good"})
     assert found.macs_share == 0.5
+
+
+def test_a_search_measures_int8_and_fp16_together() -> None:
+    assert searched(overflowing(), 30.0).worst_db == float("-inf")
+    assert searched(overflowing(), 30.0, keep_fp32=frozenset({"square", "root"})).worst_db > 30.0
 
 
 @pytest.mark.parametrize("budget", [Budget(most_macs=0.4), Budget(most_macs=0.0)])

@@ -126,7 +126,8 @@ def test_what_overflows_and_what_reads_it_stay_fp32(x: F32) -> None:
 
 def test_an_input_that_fp16_cannot_hold_keeps_its_reader_fp32(x: F32) -> None:
     found = find_sensitive(Simulation(norm(scale=1e-5), [{"x": x * 1e5}]), 45.0)
-    assert "enlarge" in found.keep_fp32
+    assert found.keep_fp32 == {"enlarge"}
+    assert (found.by_range, found.by_effect) == (1, 0)
     assert found.worst_db >= 60.0
 
 
