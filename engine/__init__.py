@@ -5,7 +5,7 @@ The public API; nothing heavy is imported until a function is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,13 +65,21 @@ def run(
     faces: str | Sequence[str] = "all",
     source_face: Literal["only", "largest", "leftmost"] = "only",
     deinterlace: bool = False,
+    live: bool = False,
+    input_options: Mapping[str, str] | None = None,
+    output_options: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
-    """Put the face of `source` on the faces of a video or picture `input` and write `output`.
+    """Put the face of `source` on the faces of a video, live input or picture `input` and write `output`.
 
-    Every frame, in order; sound and other streams are carried over. `output` appears only when it is complete;
-    a run that ends early leaves a playable `OUT.partial.*`. `on_progress` is called after every frame.
+    A file: every frame, in order; sound and other streams are carried over. `output` appears only when it is
+    complete; a run that ends early leaves a playable `OUT.partial.*`. `on_progress` is called after every frame.
+
+    A camera (`/dev/video0`), an address (`rtsp: rtmp: udp: tcp:`), or a file with `live`, which is then played at its
+    own pace: the newest picture wins, drops are counted in `RunResult.live`, and the run lasts until the input ends or
+    KeyboardInterrupt, after which a file is finished under its name. `output` may then be an address too, or `-`. The
+    options are FFmpeg's, for the two ends.
 
     Raises what `open_pipeline` raises, MediaError for input that can't be read, OutputError for output that
     can't be written.
@@ -82,10 +90,13 @@ def run(
         profile,
         sources=_paths(source),
         input=input,
-        output=Path(output),
+        output=output,
         faces=[faces] if isinstance(faces, str) else list(faces),
         source_face=source_face,
         deinterlace=deinterlace,
+        live=live,
+        input_options=input_options,
+        output_options=output_options,
         on_progress=on_progress,
         say=say,
     )

@@ -34,10 +34,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("out"), help="folder of the results (default: out)")
     _add_device(demo)
     run = commands.add_parser(
-        "run", help="swap faces in a video or a picture", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        "run",
+        help="swap faces in a video, a live input or a picture",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    run.add_argument("input", type=Path, metavar="IN", help="a video that FFmpeg reads, or a picture")
-    run.add_argument("output", type=Path, metavar="OUT", help=".mp4, .mov or .mkv; a picture for a picture")
+    run.add_argument(
+        "input", metavar="IN", help="a video that FFmpeg reads, a picture, /dev/video0, or rtsp: rtmp: udp: tcp:"
+    )
+    run.add_argument(
+        "output",
+        metavar="OUT",
+        help=".mp4, .mov or .mkv; a picture for a picture; live also rtmp: rtsp: udp: tcp: or -",
+    )
     run.add_argument("--profile", required=True, help="a profile's name, or a .toml file")
     run.add_argument(
         "--source",
@@ -65,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--codec", choices=("h264", "hevc"), default=None, help="of the output video")
     run.add_argument("--quality", type=int, default=None, help="constant rate factor, 0 best to 51")
     run.add_argument("--preset", default=None, help="the encoder's speed preset")
+    run.add_argument("--live", action="store_true", help="play a file at its own pace: the newest picture wins")
+    for end in ("input", "output"):
+        run.add_argument(
+            f"--{end}-option",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help=f"an FFmpeg option for a live {end}; repeatable",
+        )
     run.add_argument("--deinterlace", action="store_true", help="take interlaced input, deinterlaced by bwdif")
     _add_device(run)
     return parser

@@ -23,6 +23,7 @@ from engine.errors import EngineError, InputError
 from engine.report import STAGE_ORDER, budgets_for, open_log, print_table, verdict_line
 from engine.result import Progress as RunProgress
 from engine.result import RunResult
+from engine.video.live_open import parse_options
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
 
@@ -87,7 +88,8 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
 
 def run(chosen: argparse.Namespace) -> int:
     """python -m engine run."""
-    console = Console()
+    # a stream on standard output is not to be mixed with words
+    console = Console(stderr=chosen.output in ("-", "pipe:1", "pipe:"))
 
     def work() -> int:
         profile = _with(load_profile(chosen.profile), backend=chosen.backend, threads=chosen.threads)
@@ -107,6 +109,9 @@ def run(chosen: argparse.Namespace) -> int:
                 faces=chosen.faces or "all",
                 source_face=chosen.source_face,
                 deinterlace=chosen.deinterlace,
+                live=chosen.live,
+                input_options=parse_options(chosen.input_option, "--input-option"),
+                output_options=parse_options(chosen.output_option, "--output-option"),
                 on_progress=report,
                 say=lambda line: _say(console, line),
             ),
@@ -123,15 +128,16 @@ def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}{task.fields[of]} frames"),
-        TextColumn("{task.fields[fps]:.1f} fps"),
+        TextColumn("{task.fields[fps]:.1f} fps{task.fields[drops]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("swap", total=None, fps=0.0, of="")
+        task = bar.add_task("swap", total=None, fps=0.0, of="", drops="")
 
         def report(progress: RunProgress) -> None:
             of = f"/{progress.total}" if progress.total else ""
-            bar.update(task, completed=progress.done, total=progress.total, fps=progress.fps, of=of)
+            drops = f", {progress.dropped} dropped" if progress.dropped else ""
+            bar.update(task, completed=progress.done, total=progress.total, fps=progress.fps, of=of, drops=drops)
 
         return work(report)
 
@@ -152,10 +158,16 @@ def _tell(console: Console, profile: Profile, result: RunResult) -> int:
         f"{result.frames} frames in {result.wall_s:.1f} s ({fps:.1f} fps), {result.faces} faces changed in "
         f"{result.frames_with_face} frames, {result.cuts} cuts"
     )
+    if result.live is not None:
+        for line in result.live.lines(result.wall_s):
+            _say(console, line)
+            log.info("%s", line)
     if line := verdict_line(rows):
         console.print(line)
     if result.failed:
         _say(console, f"{result.failed} frames went out unchanged; the first: {result.first_failure}")
+    if result.live is not None and result.live.was_lost:
+        return 1
     return 4 if result.failed else 0
 
 

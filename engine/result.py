@@ -26,14 +26,15 @@ class Progress:
 class LiveFacts:
     """What a live run did besides. Pictures in = written + dropped; sound is never dropped.
 
-    `dropped` by reason: "late" (a newer one came before it was taken), "damaged" (the decoder said so). `repeated`
-    pictures stood in while the input was away, and are not among the run's frames. `sound_leads_ms`: how much later
-    a picture leaves than sound of the same stamp, least, mean and most: what a player has to hold sound back.
-    `moved_ms`: the most by which a picture's stamp was moved to keep them rising; sound keeps its own.
+    `dropped` by reason: "late" (a newer one came before it was taken), "damaged" (the decoder said so), "end" (under
+    way when the run was stopped). `repeated` pictures stood in while the input was away, and are not among the run's
+    frames. `sound_leads_ms`: how much later a picture leaves than sound of the same stamp (least, mean, most): what a
+    player has to hold sound back. `moved_ms`: the most by which a picture's stamp was moved to keep them rising; sound
+    keeps its own. `was_lost`: the input broke off and did not come back.
     """
 
     pictures_in: int = 0
-    dropped: dict[str, int] = field(default_factory=lambda: {"late": 0, "damaged": 0})
+    dropped: dict[str, int] = field(default_factory=lambda: {"late": 0, "damaged": 0, "end": 0})
     repeated: int = 0
     packets_in: int = 0
     packets_out: int = 0
@@ -44,11 +45,34 @@ class LiveFacts:
     moved_ms: float = 0.0
     sound_leads_ms: tuple[float, float, float] | None = None
     ended_by: str = ""
+    was_lost: bool = False
 
     @property
     def dropped_in_all(self) -> int:
         """Pictures dropped, whatever the reason."""
         return sum(self.dropped.values())
+
+    def lines(self, wall_s: float) -> list[str]:
+        """What a live run says at its end: pictures in and out, drops by reason, the input's breaks, sound."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
+        rate = self.pictures_in / wall_s if wall_s else 0.0
+        lines = [f"pictures in {self.pictures_in} ({rate:.1f} fps), dropped {self.dropped_in_all}"]
+        lines[0] += f": {reasons}" if reasons else ""
+        lines[0] += f"; ended by {self.ended_by}"
+        if self.decoder_errors:
+            lines.append(f"{self.decoder_errors} packets did not decode")
+        if self.reconnects or self.repeated:
+            lines.append(
+                f"the input was away {self.away_s:.1f} s and came back {self.reconnects} times; "
+                f"the last picture was sent again {self.repeated} times"
+            )
+        if self.packets_in:
+            line = f"other packets in {self.packets_in}, out {self.packets_out}"
+            if self.sound_leads_ms is not None:
+                least, mean, most = self.sound_leads_ms
+                line += f"; pictures leave {mean:.1f} ms after their sound ({least:.1f} to {most:.1f})"
+            lines.append(f"{line}; stamps moved by at most {self.moved_ms:.2f} ms")
+        return lines
 
 
 @dataclass

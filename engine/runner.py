@@ -21,11 +21,11 @@ from engine.pipeline import Pipeline
 from engine.result import Progress, RunResult
 from engine.video.info import VideoInfo
 from engine.video.sink import Sink
-from engine.video.source import PassThrough, Source
+from engine.video.source import DecodedFrame, PassThrough, Source
 from engine.video.turn import turned, upright_turn_deg
 from kernels.launch import ERROR_FACES_FULL
 
-__all__ = ["Steps", "run_video", "what_to_know"]
+__all__ = ["Steps", "run_video", "what_to_know", "write_frame"]
 
 log = logging.getLogger("engine.runner")
 
@@ -274,6 +274,19 @@ class Steps:
         log.warning("frame %d goes out unchanged: %s", frame.index, error)
 
 
+def write_frame(pipeline: Pipeline, sink: Sink, frame: Frame, picture: DecodedFrame, turn_deg: int) -> None:
+    """Hand a finished frame to the encoder under the stamp of `picture`; on the encode thread, which alone waits.
+
+    The frame's slot may be used again when this returns.
+    """
+    download = pipeline.backend.download(frame.nv12)
+    try:
+        luma, chroma = turned(download.wait_planes(), -turn_deg)
+        sink.write((luma, chroma), picture)
+    finally:
+        download.release()
+
+
 def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn_deg: int) -> None:
     try:
         while True:
@@ -286,8 +299,7 @@ def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn
                 sink.pass_through(item)
                 continue
             with pipeline.timings.span("encode"):
-                luma, chroma = turned(item.planes(), -turn_deg)
-                sink.write((luma, chroma), item.meta)
+                write_frame(pipeline, sink, item, item.meta, turn_deg)
             result.frames += 1
             item.meta = None
             ring.free.put(item)

@@ -86,6 +86,19 @@ class Encode:
 
 
 @dataclass(frozen=True)
+class Live:
+    """A live run. Times in s: until the first picture; without a packet; for coming back (0: none).
+
+    `max_kbps` caps the rate of the output, 0 leaves it to the quality.
+    """
+
+    open_timeout_s: float = 10.0
+    read_timeout_s: float = 5.0
+    reconnect_s: float = 30.0
+    max_kbps: int = 0
+
+
+@dataclass(frozen=True)
 class Budget:
     """Milliseconds a frame may take, and a stage; a frame budget of 0 means 1000 / the input's rate."""
 
@@ -110,6 +123,7 @@ class Profile:
     track: Track = field(default_factory=Track)
     mask: Mask = field(default_factory=Mask)
     encode: Encode = field(default_factory=Encode)
+    live: Live = field(default_factory=Live)
     budget_ms: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
@@ -121,6 +135,10 @@ class Profile:
             ("detect.second_pass_px", self.detect.second_pass_px, 0, 4096),
             ("detect.max_detections", self.detect.max_detections, 1, 64),
             ("encode.quality", self.encode.quality, 0, 51),
+            ("live.open_timeout_s", self.live.open_timeout_s, 0.1, 3600),
+            ("live.read_timeout_s", self.live.read_timeout_s, 0.1, 3600),
+            ("live.reconnect_s", self.live.reconnect_s, 0, 86400),
+            ("live.max_kbps", self.live.max_kbps, 0, 1_000_000),
             ("slots", self.slots, 1, 64),
             ("threads", self.threads, 0, 1024),
             ("opacity", self.opacity, 0, 1),

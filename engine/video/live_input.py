@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from types import TracebackType
 from typing import Any, cast
 
 import av
 
-from engine.errors import MediaError, explain
+from engine.errors import MediaError
 from engine.video.fit import fit_picture
 from engine.video.info import Colour, VideoInfo
 from engine.video.inspect_source import colour_of, refuse_what_we_cannot
@@ -51,7 +52,7 @@ class _Connection(Source):
 
     def __init__(self, uri: str, options: LiveOptions, *, threads: int, deinterlace: bool, paced: bool) -> None:
         self._arrived: dict[int, int] = {}
-        self._now_ns = time.monotonic_ns()
+        self._now_ns = time.perf_counter_ns()
         self._paced = paced
         self._due_from: tuple[int, float] | None = None  # monotonic ns, and the stamp in s that is due then
         self._hurry = threading.Event()
@@ -67,7 +68,7 @@ class _Connection(Source):
         self._hurry = stop
         if self._paced:
             # what was read at open is due now, and what follows from there on
-            self._arrived = dict.fromkeys(self._arrived, time.monotonic_ns())
+            self._arrived = dict.fromkeys(self._arrived, time.perf_counter_ns())
             self._due_from = None
         for item in self._deinterlaced():
             if stop.is_set():
@@ -80,14 +81,14 @@ class _Connection(Source):
     def _on_packet(self, packet: av.Packet[Any]) -> None:
         if self._paced and packet.dts is not None:
             self._wait_until_due(float(packet.dts * packet.time_base))
-        self._now_ns = time.monotonic_ns()
+        self._now_ns = time.perf_counter_ns()
         if packet.stream.index == self.video_stream.index and packet.pts is not None:
             self._arrived[packet.pts] = self._now_ns
             if len(self._arrived) > _ARRIVALS_KEPT:  # those that never became a picture
                 del self._arrived[next(iter(self._arrived))]
 
     def _wait_until_due(self, stamp_s: float) -> None:
-        now_ns = time.monotonic_ns()
+        now_ns = time.perf_counter_ns()
         if self._due_from is None:
             self._due_from = (now_ns, stamp_s)
         from_ns, from_s = self._due_from
@@ -119,7 +120,10 @@ class LiveInput:
         self._threads, self._options, self._deinterlace, self._paced = threads, options, deinterlace, paced
         self._say = say
         self._notes: list[str] = []
+        self.lost = ""
         self._begun = threading.Event()
+        self._iterating = False
+        self._errors_before = 0
         self._waiting = threading.Event()
         self._colours: dict[tuple[Any, ...], Colour] = {}
         self._last_ticks = -1
@@ -154,14 +158,34 @@ class LiveInput:
         self._begun.set()
 
     def close(self) -> None:
-        """Release input and decoder. Waits for a read that is under way, at most `read_timeout_s`."""
-        self._connection.close()
+        """Release input and decoder. An input that is being iterated is closed by its iteration instead."""
+        if not self._iterating:
+            self._connection.close()
+
+    def __enter__(self) -> LiveInput:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def items(self, stop: threading.Event) -> Iterator[DecodedFrame | PassThrough]:
         """Pictures and packets as they arrive, from `begin` on, until the input ends or `stop` is set.
 
-        Raises MediaError when the input breaks and does not come back within `reconnect_s`.
+        An input that breaks and does not come back within `reconnect_s` ends the iteration too; `lost` says so then.
+        A file that is damaged raises MediaError.
         """
+        self._iterating = True
+        try:
+            yield from self._items(stop)
+        finally:
+            self._connection.close()
+            self._iterating = False
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _items(self, stop: threading.Event) -> Iterator[DecodedFrame | PassThrough]:
         if self._paced:
             while not self._begun.wait(0.05):
                 if stop.is_set():
@@ -187,8 +211,6 @@ class LiveInput:
                 return
             if not self._comes_back(broke, stop):
                 return
-
-    # -- inside ----------------------------------------------------------------------------------------
 
     def _stamped(self, item: tuple[av.VideoFrame, int] | PassThrough, index: int) -> DecodedFrame | PassThrough | None:
         """The item on the capture clock; None for what is let go."""
@@ -223,7 +245,7 @@ class LiveInput:
         if old_index is None or stamp is None:
             return None
         base = packet.time_base
-        offset = self.clock.offset(stream.index, stamp, base, time.monotonic_ns())
+        offset = self.clock.offset(stream.index, stamp, base, time.perf_counter_ns())
         if own_ticks(stamp, base) + offset < 0:
             return None  # of before the first picture
         shift = round(offset * TIME_BASE / base)
@@ -255,10 +277,8 @@ class LiveInput:
     def _connect(self, options: LiveOptions) -> _Connection:
         return _Connection(self.uri, options, threads=self._threads, deinterlace=self._deinterlace, paced=self._paced)
 
-    _errors_before = 0
-
     def _comes_back(self, broke: MediaError | None, stop: threading.Event) -> bool:
-        """Try again with longer and longer pauses. False: it had ended properly, and nothing came any more."""
+        """Try again with longer and longer pauses. False: it stays away, or the run is being stopped."""
         said = words(broke.__cause__) if broke is not None and broke.__cause__ is not None else str(broke or "its end")
         limit_s = self._options.reconnect_s
         self._errors_before = self.counts.decoder_errors
@@ -281,11 +301,11 @@ class LiveInput:
                 continue
             self._is_back(time.monotonic() - start, tries)
             return True
-        if broke is None or stop.is_set():
-            return False
-        do = "check the sender and the network, or wait longer (live.reconnect_s)"
-        got = f"nothing after {tries} tries ({said})" if tries else said
-        raise MediaError(explain(self.uri, f"the input back within {limit_s:.0f} s", got, do)) from last
+        if broke is not None and not stop.is_set():
+            self.lost = f"the input broke off ({said}) and did not come back within {limit_s:g} s"
+            if last is not None and last is not broke:
+                self.lost += f": {last}"
+        return False
 
     def _is_back(self, away_s: float, tries: int) -> None:
         self.clock.restart()

@@ -34,6 +34,9 @@ from engine.video.source import DecodedFrame, PassThrough
 
 __all__ = ["Sink", "open_sink"]
 
+# Containers that a stuck thread is inside of: freeing one would crash it.
+_LEFT_BEHIND: Final[list[av.container.OutputContainer]] = []
+
 _MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 #: FFmpeg's muxers write in the order of decode stamps, and hold a packet until every stream has one that is later. With
@@ -56,7 +59,7 @@ class Sink:
         self._is_address = isinstance(place, AddressPlace)
         self._muxer = place.muxer if isinstance(place, AddressPlace) else _MUXERS[place.suffix]
         self._lock = threading.RLock()
-        self._state: Literal["open", "closed"] = "open"
+        self._is_closed = False
         self._failed = False
         self._notes: list[str] = []
         self._durations: dict[int, int] = {}
@@ -166,13 +169,13 @@ class Sink:
                     self._finish_container()
                 final = self._place.complete()
             except Exception:
-                self._state = "closed"
+                self._is_closed = True
                 self._place.discard()
                 raise
             except BaseException:  # Ctrl-C while the encoder empties itself: abort() keeps what is there
                 self._failed = True
                 raise
-            self._state = "closed"
+            self._is_closed = True
             if isinstance(final, str):
                 return final
             try:
@@ -185,12 +188,14 @@ class Sink:
         """Finish what was written so far as NAME.partial.SUFFIX and return that path.
 
         None, and nothing left behind, when no picture was written or the file can't be finished (a full
-        disk). Never raises for FFmpeg's failures; does nothing after `close`.
+        disk). Never raises for FFmpeg's failures; does nothing after `close` and `give_up`.
         """
+        if self._ended():
+            return None
         with self._lock:
-            if self._state == "closed":
+            if self._ended():
                 return None
-            self._state = "closed"
+            self._is_closed = True
             try:
                 if self.frames_written == 0:
                     self._let_container_go()
@@ -202,6 +207,12 @@ class Sink:
                 return None
             finally:
                 self._place.discard()
+
+    def give_up(self) -> None:
+        """Leave an output that is stuck, at once: a thread may be inside FFmpeg, and holds the lock."""
+        self._is_closed = True
+        _LEFT_BEHIND.append(self._container)
+        self._place.discard()
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -258,18 +269,20 @@ class Sink:
         with contextlib.suppress(*FFMPEG_ERRORS):  # the file is removed next: its trailer does not matter
             self._container.close()
 
+    def _ended(self) -> bool:
+        return self._is_closed
+
     @contextlib.contextmanager
     def _explained(self, what: str) -> Iterator[None]:
         try:
             yield
         except FFMPEG_ERRORS as error:
             self._failed = True
-            raise OutputError(
-                explain(self._place.name, f"{what} written", words(error), "check disk space and settings")
-            ) from error
+            do = "check the receiver and the network" if self._is_address else "check disk space and settings"
+            raise OutputError(explain(self._place.name, f"{what} written", words(error), do)) from error
 
     def _check_open(self) -> None:
-        if self._state != "open":
+        if self._is_closed:
             raise OutputError(explain(self._place.name, "an open output", "a closed one", "open a new sink"))
 
     def _check_shapes(self, y: U8Plane, uv: U8Plane) -> None:

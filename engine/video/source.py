@@ -65,7 +65,7 @@ class DecodedFrame:
     duration: int | None  # ticks; None where the file does not say
     av_frame: av.VideoFrame
     carried: av.VideoFrame  # the frame as decoded, before any conversion: where side data is read
-    arrived_ns: int = 0  # monotonic clock, when the packet with this picture came in; live sources only
+    arrived_ns: int = 0  # time.perf_counter_ns, when the packet with this picture came in; live sources only
 
     @property
     def time_s(self) -> float:

@@ -402,7 +402,10 @@ def test_a_bad_picture_output_is_refused_before_a_model_is_loaded(
 
 
 def test_an_address_is_not_taken_for_a_path(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"^rtsp://127\.0\.0\.1:1/none: wanted a video that FFmpeg can read, got "):
+    wanted = (
+        r"^rtsp://127\.0\.0\.1:1/none: wanted a live input, got Connection refused; check the address, and the sender$"
+    )
+    with pytest.raises(MediaError, match=wanted):
         engine.run("tiny", source, "rtsp://127.0.0.1:1/none", tmp_path / "out.mp4")
 
 
