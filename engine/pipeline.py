@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,6 +145,21 @@ class Pipeline:
             mask = self.mask(k)
         with span("paste"):
             self.paste(frame, faces, mask)
+
+    def parts(self, frame: Frame) -> Iterator[tuple[str, int, Callable[[], None]]]:
+        """(part, variant, body) of everything that `begin` and `finish` may run on a slot of the ring.
+
+        A body is run before the next one is asked for.
+        """
+        for detected in (True, False) if self.profile.detect.every > 1 else (True,):
+            frame.is_detected = detected
+            yield "find", detected, partial(self._find, frame)
+        for rows in self.face_counts:
+            if self.identify is None:
+                yield "make", rows, partial(self._make, frame, rows)
+            else:
+                yield "settle", rows, partial(self._settle, frame, rows)
+                yield "change", rows, partial(self._change, frame, rows)
 
     def _replay(self, part: str, body: Callable[[Frame, int], None], frame: Frame, k: int) -> None:
         """Run a part on k faces, at the next face count that the backend runs; on none, nothing runs."""
@@ -378,18 +393,25 @@ def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], 
 
 
 def _warm_up(pipeline: Pipeline) -> None:
-    """Bind every face count, and run every path once at open: pages are read in, thread pools started.
+    """Bind every face count, run every path once at open, and record what the backend can replay.
 
-    The networks run on whatever the zeroed buffers hold; the tracks stay empty, since nothing is detected.
+    Pages are read in, thread pools and networks started. They run on whatever the zeroed buffers hold; what they
+    leave in tracks and thumbnail is forgotten at the end.
     """
-    pipeline.generate.prepare(pipeline.crop.inputs)
+    backend, counts = pipeline.backend, pipeline.face_counts
+    pipeline.generate.prepare(pipeline.crop.inputs, counts)
     if pipeline.identify is not None:
-        pipeline.identify.embed.prepare()
+        pipeline.identify.embed.prepare(counts)
     frame = pipeline.frames[0]
     pipeline.detect(frame)
     crops = pipeline.crop(frame, 1)
     pipeline.paste(frame, pipeline.generate(frame, crops), pipeline.mask(1))
     if pipeline.refine is not None:
-        pipeline.refine.prepare()
+        pipeline.refine.prepare(counts)
         pipeline.refine(frame, 1)
+    for frame in pipeline.frames:
+        for part, variant, body in pipeline.parts(frame):
+            backend.record((part, frame.slot, variant), body)
     pipeline.detect.forget()
+    pipeline.track.forget()
+    backend.open_slots([frame.nv12 for frame in pipeline.frames])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -116,7 +116,7 @@ class Backend(Protocol):
         ...
 
     def open_slots(self, frames: Sequence[Nv12Buffer]) -> None:
-        """Make now what loading and downloading these frames needs."""
+        """Make now what loading and downloading these frames needs, and wait for all work on them so far."""
         ...
 
     def download(self, frame: Nv12Buffer) -> Download:
@@ -143,11 +143,14 @@ class Backend(Protocol):
         """Start a kernel; `kernels.launch` calls this."""
         ...
 
-    def record(self, key: Hashable, body: Callable[[], None]) -> None:
-        """Write a body of launches down for `replay`, without running it; a backend may leave it alone."""
+    def record(self, key: tuple[str, int, int], body: Callable[[], None]) -> None:
+        """Write a body of launches down for `replay`; a backend may run it once first, or leave it alone.
+
+        A key is (part of the step, slot of the ring, variant).
+        """
         ...
 
-    def replay(self, key: Hashable, body: Callable[[], None], frame: Frame) -> None:
+    def replay(self, key: tuple[str, int, int], body: Callable[[], None], frame: Frame) -> None:
         """Run a body of launches for one frame; where this key was recorded, the recording instead of the body."""
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -161,10 +161,10 @@ class CpuBackend:
         self.counters.launches += 1
         self._target.launch(kernel, grid, block, args)
 
-    def record(self, key: Hashable, body: Callable[[], None]) -> None:
+    def record(self, key: tuple[str, int, int], body: Callable[[], None]) -> None:
         """Nothing: a launch here runs to its end."""
 
-    def replay(self, key: Hashable, body: Callable[[], None], frame: Frame) -> None:
+    def replay(self, key: tuple[str, int, int], body: Callable[[], None], frame: Frame) -> None:
         """Run the body."""
         body()
 

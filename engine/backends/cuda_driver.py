@@ -235,9 +235,10 @@ class CudaDriver(Driver):
         what.WidthInBytes, what.Height = copy.width_bytes, copy.rows
         self._call("cuMemcpy2DAsync", what, stream)
 
-    def write_pinned(self, pinned: Pinned, offset: int, rows: npt.NDArray[np.uint8]) -> None:
+    def write_pinned(self, pinned: Pinned, offset: int, pitch_bytes: int, rows: npt.NDArray[np.uint8]) -> None:
         """A plain copy by NumPy, which lets the interpreter's lock go."""
-        np.copyto(pinned.array[offset : offset + rows.size].reshape(rows.shape), rows)
+        place = pinned.array[offset : offset + rows.shape[0] * pitch_bytes].reshape(rows.shape[0], pitch_bytes)
+        np.copyto(place[:, : rows.shape[1]], rows)
 
     def read_pinned(self, pinned: Pinned) -> npt.NDArray[np.uint8]:
         """The memory itself."""

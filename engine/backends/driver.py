@@ -146,8 +146,8 @@ class Driver(Protocol):
         """Device to device, by rows."""
         ...
 
-    def write_pinned(self, pinned: Pinned, offset: int, rows: npt.NDArray[np.uint8]) -> None:
-        """The host writes rows into pinned memory, densely from `offset` on."""
+    def write_pinned(self, pinned: Pinned, offset: int, pitch_bytes: int, rows: npt.NDArray[np.uint8]) -> None:
+        """The host writes rows [n, width] into pinned memory, `pitch_bytes` apart from `offset` on."""
         ...
 
     def read_pinned(self, pinned: Pinned) -> npt.NDArray[np.uint8]:

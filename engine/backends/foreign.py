@@ -7,7 +7,7 @@ NumPy); a stream is an integer handle, or an object with `__cuda_stream__`, `.ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,11 @@ class ForeignArray:
     after: Stream | None
     owner: Any
     release: Callable[[], None]
+
+    def nv12(self, y_ptr: int, uv_ptr: int, pitch_bytes: int, after: Stream | None) -> list[ForeignArray]:
+        """The two planes of NV12 in this one array; both are let go with it."""
+        luma = replace(self, ptr=y_ptr, strides=(pitch_bytes, 1), after=after)
+        return [luma, replace(luma, ptr=uv_ptr, release=lambda: None)]
 
 
 def foreign_array(array: Any, *, reader: Stream | None, where: str) -> ForeignArray:

@@ -26,9 +26,9 @@ class Generate:
         self.sources = [source.rows(0, k) for k in range(capacity + 1)]
         self.outputs = [output.rows(0, k) for k in range(capacity + 1)]
 
-    def prepare(self, crops: Sequence[Buffer]) -> None:
-        """Bind every face count ahead; `crops[k]` is the input for k faces."""
-        for k in range(1, len(crops)):
+    def prepare(self, crops: Sequence[Buffer], face_counts: Sequence[int]) -> None:
+        """Bind these face counts ahead; `crops[k]` is the input for k faces."""
+        for k in face_counts:
             self.session.prepare({"target": crops[k], "source": self.sources[k]}, {"output": self.outputs[k]})
 
     def __call__(self, frame: Frame, crops: Buffer) -> Buffer:

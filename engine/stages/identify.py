@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,17 +30,19 @@ class Embed:
         width = int(session.contract.outputs["embedding"].shape[-1])
         memory = backend.allocate(Spec("float32", (capacity, width)))
         self.outputs: list[Buffer] = [memory.rows(0, k) for k in range(capacity + 1)]
+        self.face_counts = backend.face_counts(capacity)
 
-    def prepare(self) -> None:
-        """Bind every face count ahead."""
-        for k in range(1, len(self.outputs)):
+    def prepare(self, face_counts: Sequence[int]) -> None:
+        """Bind these face counts ahead."""
+        for k in face_counts:
             self.session.prepare({"image": self.crop.inputs[k]}, {"embedding": self.outputs[k]})
 
     def __call__(self, frame: Frame, k: int) -> F32:
         """float32 [k, 512] of unit length, on the host; waits."""
-        image = self.crop(frame, k)
-        self.session.run({"image": image}, {"embedding": self.outputs[k]})
-        raw: F32 = self.backend.to_host(self.outputs[k])
+        rows = next(count for count in self.face_counts if count >= k)
+        image = self.crop(frame, rows)
+        self.session.run({"image": image}, {"embedding": self.outputs[rows]})
+        raw: F32 = self.backend.to_host(self.outputs[rows])[:k]
         return np.asarray(raw / np.linalg.norm(raw, axis=1, keepdims=True), dtype=np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.backends.base import Backend, Session
 from engine.frame import Frame
 from engine.stages.crop import Crop
@@ -21,9 +23,9 @@ class Refine:
         points = backend.allocate(Spec("float32", (capacity, 5, 2)))
         self.points = [points.rows(0, k) for k in range(capacity + 1)]
 
-    def prepare(self) -> None:
-        """Bind every face count ahead."""
-        for k in range(1, len(self.points)):
+    def prepare(self, face_counts: Sequence[int]) -> None:
+        """Bind these face counts ahead."""
+        for k in face_counts:
             self.session.prepare({"image": self.crop.inputs[k]}, {"points": self.points[k]})
 
     def __call__(self, frame: Frame, k: int) -> None:

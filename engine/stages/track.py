@@ -61,6 +61,11 @@ class Track:
         """Which source a track of each slot gets at birth; -1 leaves it alone."""
         self.backend.upload(np.asarray(sources, dtype=np.int32), self.source_of_slot)
 
+    def forget(self) -> None:
+        """End all tracks without a trace: numbering begins again."""
+        for held in map(held_buffer, vars(self.tracks).values()):
+            self.backend.upload(np.zeros(held.shape, held.dtype), held)
+
     def __call__(self, frame: Frame, *, detected: bool) -> None:
         """Fill the frame's faces and its status word."""
         track_into(
