@@ -55,9 +55,10 @@ def read_sound(path: Path, sample_rate_hz: int) -> F32:
     """All of a file's first sound as mono samples, full scale 1; raises BuildError."""
     try:
         with av.open(str(path)) as container:
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate_hz)
+            # channels are averaged here: FFmpeg's own way to mono raises what two channels share by 3 dB
+            resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
             parts = [
-                made.to_ndarray().reshape(-1)
+                made.to_ndarray().mean(axis=0)
                 for frame in (*container.decode(container.streams.audio[0]), None)
                 for made in resampler.resample(frame)
             ]
@@ -111,7 +112,7 @@ def _decoded_by_dali(clip: Path, wanted: Sequence[int]) -> npt.NDArray[Any]:
         pipeline.build()
         return np.array(pipeline.run()[0].at(0))
     except RuntimeError as error:
-        words = " ".join(str(error).split())[:400]
+        words = " ".join(str(error).split("encountered:")[-1].split("Stacktrace")[0].split())[:300]
         raise BuildError(
             f"{clip}: wanted a video that DALI decodes on a CPU (VP8, VP9 or MJPEG), got {words}; read it by PyAV"
         ) from error
