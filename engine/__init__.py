@@ -14,6 +14,7 @@ import models  # noqa: F401 - first: it keeps ONNX Runtime off the network
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
     from engine.result import Progress, RunResult
+    from engine.timing import Timings
     from profiles.profile import Profile
 
 __all__ = ["open_pipeline", "run"]
@@ -68,13 +69,15 @@ def run(
     live: bool = False,
     input_options: Mapping[str, str] | None = None,
     output_options: Mapping[str, str] | None = None,
+    on_open: Callable[[Timings], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
     """Put the face of `source` on the faces of a video, live input or picture `input` and write `output`.
 
     A file: every frame, in order; sound and other streams are carried over. `output` appears only when it is
-    complete; a run that ends early leaves a playable `OUT.partial.*`. `on_progress` is called after every frame.
+    complete; a run that ends early leaves a playable `OUT.partial.*`. `on_progress` is called after every frame,
+    `on_open` before the first, with the timings that the run fills.
 
     A camera (`/dev/video0`), an address (`rtsp: rtmp: udp: tcp:`), or a file with `live`, which is then played at its
     own pace: the newest picture wins, drops are counted in `RunResult.live`, and the run lasts until the input ends or
@@ -97,6 +100,7 @@ def run(
         live=live,
         input_options=input_options,
         output_options=output_options,
+        on_open=on_open,
         on_progress=on_progress,
         say=say,
     )

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from engine.profiler.options import add_profiler_options
+
 __all__ = ["main"]
 
 
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     run.add_argument("--deinterlace", action="store_true", help="take interlaced input, deinterlaced by bwdif")
     _add_device(run)
+    add_profiler_options(run)
     return parser
 
 

@@ -9,17 +9,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import engine
 from engine.errors import EngineError, InputError
+from engine.profiler.live_table import LiveTable
+from engine.profiler.options import Options, profiler_options
+from engine.profiler.session import ProfilerSession
 from engine.report import STAGE_ORDER, budgets_for, open_log, print_table, verdict_line
 from engine.result import Progress as RunProgress
 from engine.result import RunResult
@@ -58,6 +61,10 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
     console.print("[bold]demo[/]: the tiny pack, drawn faces only")
 
     def work() -> int:
+        with ProfilerSession(Options()) as session:
+            return swap(session)
+
+    def swap(session: ProfilerSession) -> int:
         profile = _with(load_profile("tiny"), backend=backend, threads=threads)
         out.mkdir(parents=True, exist_ok=True)
         clip, source = SAMPLE / "clip.mp4", SAMPLE / "source_1.png"
@@ -70,6 +77,7 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
                 clip,
                 target,
                 faces=f"like={SAMPLE / 'person_1.png'}",
+                on_open=session.watch,
                 on_progress=report,
                 say=lambda line: _say(console, line),
             ),
@@ -81,6 +89,7 @@ def demo(out: Path, backend: str | None, threads: int | None) -> int:
         code = _tell(console, profile, result)
         for label, path in (("input", clip), ("source", source), ("result", target), ("side by side", compared)):
             _say(console, f"{label:<14}{path}")
+        _finish(console, session, profile, result, "demo")
         return code
 
     return _guarded("demo", console, work)
@@ -92,6 +101,10 @@ def run(chosen: argparse.Namespace) -> int:
     console = Console(stderr=chosen.output in ("-", "pipe:1", "pipe:"))
 
     def work() -> int:
+        with ProfilerSession(profiler_options(chosen)) as session:
+            return swap(session)
+
+    def swap(session: ProfilerSession) -> int:
         profile = _with(load_profile(chosen.profile), backend=chosen.backend, threads=chosen.threads)
         profile = _with(profile, opacity=chosen.opacity)
         profile = _with(
@@ -112,18 +125,35 @@ def run(chosen: argparse.Namespace) -> int:
                 live=chosen.live,
                 input_options=parse_options(chosen.input_option, "--input-option"),
                 output_options=parse_options(chosen.output_option, "--output-option"),
+                on_open=session.watch,
                 on_progress=report,
                 say=lambda line: _say(console, line),
             ),
+            LiveTable(session) if chosen.stages else None,
         )
         code = _tell(console, profile, result)
         _say(console, f"result  {result.output}")
+        _finish(console, session, profile, result, f"{Path(str(chosen.input)).name}, profile {profile.name}")
         return code
 
     return _guarded("run", console, work)
 
 
-def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None]], RunResult]) -> RunResult:
+def _finish(console: Console, session: ProfilerSession, profile: Profile, result: RunResult, what: str) -> None:
+    """The profiler's files, then its line of JSON, which is the last one."""
+    line = session.finish(profile, result, what=what, is_terminal=console.is_terminal)
+    for path in (session.options.report, session.options.trace):
+        if path is not None:
+            _say(console, f"wrote   {path}")
+    if line:
+        _say(console, line)
+
+
+def _run_with_bar(
+    console: Console,
+    work: Callable[[Callable[[RunProgress], None]], RunResult],
+    table: LiveTable | None = None,
+) -> RunResult:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -131,7 +161,10 @@ def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None
         TextColumn("{task.fields[fps]:.1f} fps{task.fields[drops]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    shown = _BarAndTable if table else Progress
+    with shown(*columns, console=console, transient=True) as bar:
+        if isinstance(bar, _BarAndTable):
+            bar.table = table
         task = bar.add_task("swap", total=None, fps=0.0, of="", drops="")
 
         def report(progress: RunProgress) -> None:
@@ -140,6 +173,17 @@ def _run_with_bar(console: Console, work: Callable[[Callable[[RunProgress], None
             bar.update(task, completed=progress.done, total=progress.total, fps=progress.fps, of=of, drops=drops)
 
         return work(report)
+
+
+class _BarAndTable(Progress):
+    """The bar with the stages under it."""
+
+    table: LiveTable | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.table is not None:
+            yield self.table
 
 
 def _tell(console: Console, profile: Profile, result: RunResult) -> int:

@@ -11,9 +11,11 @@ from engine.errors import InputError, ModelError, explain
 from engine.identity import SourceFace
 from engine.live import run_live
 from engine.pipeline import open_pipeline, parse_faces
+from engine.report import budgets_for
 from engine.result import Progress, RunResult
 from engine.runner import run_video
 from engine.still import run_picture
+from engine.timing import Timings
 from engine.video.address import is_address
 from engine.video.info import VideoInfo
 from engine.video.live_input import LiveInput
@@ -41,6 +43,7 @@ def run(
     live: bool = False,
     input_options: Mapping[str, str] | None = None,
     output_options: Mapping[str, str] | None = None,
+    on_open: Callable[[Timings], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> RunResult:
@@ -111,6 +114,11 @@ def run(
         except BaseException:
             sink.abort()
             raise
+        timings, budget = pipeline.timings, profile.budget_ms
+        timings.watch(budgets_for(budget.frame, budget.stages, float(source.info.rate or 0)))
+        timings.history.by_latency = live
+        if on_open is not None:
+            on_open(timings)
         with pipeline:
             if isinstance(source, LiveInput):
                 result = run_live(pipeline, source, sink, on_progress=on_progress)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from engine.timing import StageRow
 
-__all__ = ["STAGE_ORDER", "budgets_for", "log_folder", "open_log", "print_table", "verdict_line"]
+__all__ = ["STAGE_ORDER", "budgets_for", "log_folder", "open_log", "print_table", "stage_table", "verdict_line"]
 
 STAGE_ORDER = (
     "decode",
@@ -72,6 +72,11 @@ def budgets_for(frame_ms: float, stages_ms: dict[str, float], rate: float) -> di
 
 def print_table(console: Console, rows: Sequence[StageRow], title: str) -> None:
     """Stage, calls, p50 / p95 / p99 / max in ms, share of the busy time, budget, verdict."""
+    console.print(stage_table(rows, title))
+
+
+def stage_table(rows: Sequence[StageRow], title: str) -> Table:
+    """The same as a table, for a display that changes."""
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("stage", no_wrap=True)
     for heading in ("calls", "p50", "p95", "p99", "max ms", "share", "budget"):
@@ -89,7 +94,7 @@ def print_table(console: Console, rows: Sequence[StageRow], title: str) -> None:
             f"{row.budget_ms:.1f}" if row.budget_ms else "",
             f"[{style}]{row.verdict}[/]" if style else "",
         )
-    console.print(table)
+    return table
 
 
 def _short(ms: float) -> str:
@@ -103,4 +108,6 @@ def verdict_line(rows: Sequence[StageRow]) -> str:
     if frame is None or not frame.budget_ms:
         return ""
     kept = "keeps" if frame.verdict == "ok" else "misses"
-    return f"a frame's work (stages 2 to 9) {kept} its budget: p99 {frame.p99_ms:.1f} ms of {frame.budget_ms:.1f} ms"
+    missed = f", {frame.misses} of {frame.calls} frames over it" if frame.misses else ""
+    figures = f"p99 {frame.p99_ms:.1f} ms of {frame.budget_ms:.1f} ms{missed}"
+    return f"a frame's work (stages 2 to 9) {kept} its budget: {figures}"

@@ -161,11 +161,13 @@ def _decode(ring: _Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> N
             if isinstance(item, PassThrough):
                 ring.decoded.put(item)
                 continue
-            work_ms = (time.perf_counter_ns() - start) / 1e6
+            timings = pipeline.timings
+            timings.arrived(item.index, item.pts, start)
+            work_ms, begun_ns = (time.perf_counter_ns() - start) / 1e6, start
             frame = ring.take(ring.free)
             start = time.perf_counter_ns()
             pipeline.load(frame, item, turn_deg)
-            pipeline.timings.add("decode", work_ms + (time.perf_counter_ns() - start) / 1e6)
+            timings.add("decode", work_ms + (time.perf_counter_ns() - start) / 1e6, item.index, begun_ns)
             ring.decoded.put(frame)
         ring.decoded.put(_END)
     except _StoppedError:
@@ -298,8 +300,10 @@ def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn
             if not isinstance(item, Frame):
                 sink.pass_through(item)
                 continue
+            pipeline.timings.on(item.index, item.pts)
             with pipeline.timings.span("encode"):
                 write_frame(pipeline, sink, item, item.meta, turn_deg)
+            pipeline.timings.departed(item.index)
             result.frames += 1
             item.meta = None
             ring.free.put(item)

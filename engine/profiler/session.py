@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from engine.errors import InputError, explain
+from engine.profiler.conditions import conditions
 from engine.profiler.metrics import MetricsServer, metrics_text, parse_address
+from engine.profiler.options import Options
+from engine.profiler.run_page import run_page
 from engine.profiler.sampler import Sampler
 from engine.profiler.summary import json_line, stages_json, worst_json
 from engine.profiler.trace import TRACE_FRAMES, trace_json
-from engine.report import budgets_for
 from engine.result import RunResult
 from engine.timing import Timings
 from engine.video.output_place import OutputPlace
 from profiles.profile import Profile
 
-__all__ = ["Options", "ProfilerSession", "add_profiler_options", "profiler_options"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for; all of it is off by default but the JSON line, which a pipe or a file gets unasked."""
-
-    json: bool = False
-    report: Path | None = None
-    trace: Path | None = None
-    metrics: str = ""
-
-
-def add_profiler_options(parser: argparse.ArgumentParser) -> None:
-    """--json, --report, --trace, --metrics."""
-    group = parser.add_argument_group("profiler")
-    group.add_argument("--json", action="store_true", help="end with one line of JSON; a pipe gets it unasked")
-    group.add_argument("--report", type=Path, metavar="OUT.html", help="write a report that opens offline")
-    group.add_argument("--trace", type=Path, metavar="OUT.json", help="write a trace for Perfetto or chrome://tracing")
-    group.add_argument("--metrics", default="", metavar="HOST:PORT", help="serve Prometheus metrics while running")
-
-
-def profiler_options(chosen: argparse.Namespace) -> Options:
-    """The options as they were parsed."""
-    return Options(chosen.json, chosen.report, chosen.trace, chosen.metrics)
+__all__ = ["ProfilerSession"]
 
 
 class ProfilerSession:
@@ -83,45 +57,43 @@ class ProfilerSession:
     ) -> None:
         self._stack.close()
 
-    def watch(self, timings: Timings, budgets_ms: Mapping[str, float]) -> None:
-        """These are the timings of the run, and its budgets; called before its first frame."""
-        timings.watch(budgets_ms)
+    @property
+    def timings(self) -> Timings:
+        """Those of the run; empty until it has begun."""
+        return self._timings
+
+    def watch(self, timings: Timings) -> None:
+        """These are the timings of the run; called before its first frame."""
         if self._trace is not None:
             timings.keep_frames(TRACE_FRAMES)
         self._timings = timings
 
-    def finish(self, profile: Profile, result: RunResult, *, what: str, print_line: Callable[[str], None]) -> None:
-        """Write the files that were asked for, then print the JSON line; `what` titles the report."""
-        from engine.profiler.conditions import conditions
+    def finish(self, profile: Profile, result: RunResult, *, what: str, is_terminal: bool) -> str:
+        """Write the files that were asked for; returns the line of JSON, empty for a terminal that did not ask.
 
+        `what` titles the report.
+        """
         measured = conditions(profile)
         timings = result.timings
         timings.settle()
-        budgets_ms = timings.budgets_ms or _budgets(profile, result)
         if self._trace is not None:
             _write(self._trace, trace_json(timings.history.newest(), measured))
         if self._report is not None:
-            from engine.profiler.run_page import run_page
-
             page = run_page(profile, result, what=what, samples=self.sampler.samples, conditions=measured)
             _write(self._report, page.html())
-        if self.options.json or not sys.stdout.isatty():
-            told = result.to_json()
-            told |= {
-                "stages": stages_json(timings, budgets_ms),
-                "worst": worst_json(timings)[:3],
-                "machine": self.sampler.to_json(),
-                "conditions": measured,
-            }
-            print_line(json_line(told))
+        if is_terminal and not self.options.json:
+            return ""
+        told = {
+            **result.to_json(),
+            "stages": stages_json(timings, timings.budgets_ms),
+            "worst": worst_json(timings)[:3],
+            "machine": self.sampler.to_json(),
+            "conditions": measured,
+        }
+        return json_line(told)
 
     def _metrics(self) -> str:
         return metrics_text(self._timings, self.sampler.samples[-1] if self.sampler.samples else None)
-
-
-def _budgets(profile: Profile, result: RunResult) -> dict[str, float]:
-    """Those of the profile at the input's rate; a still has none."""
-    return budgets_for(profile.budget_ms.frame, profile.budget_ms.stages, result.rate) if result.rate else {}
 
 
 def _place(path: Path | None, suffix: str, stack: ExitStack) -> OutputPlace | None:
