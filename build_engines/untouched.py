@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +15,24 @@ import onnx
 import onnxruntime
 
 from build_engines.rewrites.cleaning import raise_to_fp32
-from build_engines.rewrites.graph import load_graph, model_of, tidy
+from build_engines.rewrites.graph import bare_model_of, large_weights, load_graph, tidy
 from models.model_files import ModelFile
 from models.onnx_file import read_onnx
 from models.spec import Spec
 
-__all__ = ["TOLERANCE", "error_of", "sample_inputs"]
+__all__ = ["TOLERANCE", "error_of", "live_bytes", "sample_inputs"]
 
 Array = npt.NDArray[Any]
 Run = dict[str, Array]
 # what the order of FP32 additions may change, in units of the output's largest value or of 1
 TOLERANCE = 1e-4
 _THREADS = 2
+_OTHER_FLOATS = {"float16", "float64", "type 16"}  # the last is bfloat16's number
+_MAPPED_FROM_BYTES, _PAGE_BYTES = 4096, 4096
 
 
 def error_of(
-    model: ModelFile, rewritten: Any, shapes: Mapping[str, tuple[int, ...]], batch_axes: Mapping[str, int], count: int
+    model: ModelFile, rewritten: Any, shapes: Mapping[str, tuple[int, ...]], batch_axes: Mapping[str, int]
 ) -> dict[str, float]:
     """Largest absolute error of each output, by the contract's names; over the output's largest value where above 1.
 
@@ -36,6 +40,7 @@ def error_of(
     taken with its weights and arithmetic raised to FP32 and nothing else changed: its own rounding is no reference.
     """
     feeds = sample_inputs(model, shapes)
+    count = max(shapes[name][axis] for name, axis in batch_axes.items() if name in shapes) if batch_axes else 1
     rows = [
         {
             name: np.take(value, [row], batch_axes[name]) if name in batch_axes else value
@@ -43,7 +48,7 @@ def error_of(
         }
         for row in range(count)
     ]
-    single = _runs(model, _reference(model), rows)
+    single = _runs(model, None, rows)
     whole = _runs(model, rewritten, [feeds])[0]
     return {
         name: _error(np.concatenate([run[name] for run in single], batch_axes.get(name, 0)), whole[name])
@@ -74,30 +79,20 @@ def _pictures(random: np.random.Generator, spec: Spec, shape: tuple[int, ...]) -
     return (random.uniform(0, 255, shape) - mean[0]) / std[0]
 
 
-def _reference(model: ModelFile) -> Path | Any:
-    """The file itself, or its graph in FP32 where it stores or takes other floats."""
-    onnx_file = read_onnx(model.path)
-    dtypes = {item.dtype for item in onnx_file.initializers} | {dtype for dtype, _ in onnx_file.inputs.values()}
-    if not dtypes & {"float16", "float64", "type 16"}:
-        return model.path
-    graph = load_graph(model.path)
-    raise_to_fp32(graph)
-    tidy(graph)
-    return model_of(graph)
-
-
-def _runs(model: ModelFile, source: Path | Any, feeds: list[Run]) -> list[Run]:
-    """Outputs by the contract's names for every feed."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = _THREADS
+def _runs(model: ModelFile, rewritten: Any, feeds: list[Run]) -> list[Run]:
+    """Outputs by the contract's names for every feed; of the file where there is no rewritten graph."""
     with tempfile.TemporaryDirectory(prefix="face-engine-") as folder:
-        path = source
-        if not isinstance(source, Path):
-            # a file, not bytes: one copy of the weights less
-            path = Path(folder) / "rewritten.onnx"
-            onnx.save(source, str(path))
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        if rewritten is None:
+            path = _reference(model, Path(folder))
+        else:
+            bare = onnx.ModelProto(ir_version=rewritten.ir_version)
+            bare.opset_import.extend(rewritten.opset_import)
+            bare.graph.name = rewritten.graph.name
+            for field in ("node", "input", "output"):
+                getattr(bare.graph, field).extend(getattr(rewritten.graph, field))
+            path = _written(bare, rewritten.graph.initializer, Path(folder))
+        gc.collect()  # a graph's nodes and tensors hold each other, and its weights with them
+        session = _session(path)
         names = [model.tensors[name] for name in model.contract.outputs]
         return [
             dict(
@@ -109,6 +104,65 @@ def _runs(model: ModelFile, source: Path | Any, feeds: list[Run]) -> list[Run]:
             )
             for feed in feeds
         ]
+
+
+def _reference(model: ModelFile, folder: Path) -> Path:
+    """The file itself, or its graph in FP32 where it stores or takes other floats."""
+    onnx_file = read_onnx(model.path)
+    dtypes = {item.dtype for item in onnx_file.initializers} | {dtype for dtype, _ in onnx_file.inputs.values()}
+    if not dtypes & _OTHER_FLOATS:
+        return model.path
+    graph = load_graph(model.path)
+    raise_to_fp32(graph)
+    tidy(graph)
+    return _written(bare_model_of(graph), large_weights(graph), folder)
+
+
+def _written(bare: Any, weights: Iterable[Any], folder: Path) -> Path:
+    """A model as a file beside one with its weights, which the runtime maps: no further copy of them is held."""
+    path = folder / "model.onnx"
+    with (folder / "weights.bin").open("wb") as file:
+        for weight in weights:
+            if not weight.raw_data or len(weight.raw_data) < _MAPPED_FROM_BYTES:
+                bare.graph.initializer.append(weight)
+                continue
+            file.write(bytes(-file.tell() % _PAGE_BYTES))
+            place = {"location": "weights.bin", "offset": file.tell(), "length": len(weight.raw_data)}
+            outside = bare.graph.initializer.add(name=weight.name, data_type=weight.data_type, dims=weight.dims)
+            outside.data_location = onnx.TensorProto.EXTERNAL
+            outside.external_data.extend(
+                onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in place.items()
+            )
+            file.write(weight.raw_data)
+    path.write_bytes(bare.SerializeToString())
+    return path
+
+
+def _session(path: Path) -> Any:
+    """A session that holds no more than it must: no arena that keeps what one run needed, no second form of weights."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = _THREADS
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def live_bytes(model: Any) -> int:
+    """The most that the tensors alive at one time take while a graph with static shapes runs, weights left out."""
+    size: dict[str, int] = {}
+    for info in (*model.graph.value_info, *model.graph.output, *model.graph.input):
+        kind = info.type.tensor_type
+        size[info.name] = 4 * math.prod(axis.dim_value for axis in kind.shape.dim)
+    last = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
+    alive = most = 0
+    for index, node in enumerate(model.graph.node):
+        alive += sum(size.get(name, 0) for name in node.output)
+        most = max(most, alive)
+        alive -= sum(size.get(name, 0) for name in {*node.input, *node.output} if last.get(name, index) == index)
+    return most
 
 
 def _error(wanted: Array, got: Array) -> float:

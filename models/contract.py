@@ -283,13 +283,16 @@ def _axes_that_differ(contract: Contract, onnx: OnnxFile, tensors: dict[str, str
 
 
 def find_emap(facts: EmapFacts, onnx: OnnxFile) -> Initializer | None:
-    """The identity map of a swapper: by name, or as the only square initializer of its size that no node uses."""
+    """The identity map of a swapper: by name, or as the square initializer of its size that no node uses.
+
+    Of several, the last: that is the one that its users take, whatever its name.
+    """
     square = [item for item in onnx.initializers if item.shape == (facts.size, facts.size)]
     named = [item for item in square if item.name in facts.names]
     unused = [item for item in square if item.name not in onnx.consumed]
     if named:
         return named[0]
-    return unused[0] if len(unused) == 1 else None
+    return unused[-1] if unused else None
 
 
 def _weight_type(onnx: OnnxFile) -> str:

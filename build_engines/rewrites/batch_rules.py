@@ -294,12 +294,12 @@ def _recurrent(lift: Lift, node: Any) -> None:
 
 
 def _taken(lift: Lift, node: Any) -> None:
-    """GatherElements: an index for every element."""
+    """An index for every element that is taken or written."""
     own = int(node.attrs.get("axis", 0)) % len(lift.size(node.inputs[0]))
     place = next(axis for axis in (lift.of(tensor) for tensor in node.inputs) if axis is not None)
     if place == own:
         raise lift.fault(node, "takes rows along the axis of the batch")
-    _same_rows(lift, node, (0, 1), place)
+    _same_rows(lift, node, tuple(range(len(node.inputs))), place)
     lift.set(node, place)
 
 
@@ -353,7 +353,7 @@ def _rules() -> dict[str, Rule]:
         (_gemm, "Gemm"),
         (_sampled, "GridSample"),
         (_recurrent, "LSTM GRU RNN"),
-        (_taken, "GatherElements"),
+        (_taken, "GatherElements ScatterElements"),
         (_summed, "Einsum"),
     ]
     return {op: rule for rule, names in groups for op in names.split()}

@@ -18,22 +18,22 @@ from build_engines.rewrites.graph import describe, sizes
 __all__ = ["BatchError", "lift_batch"]
 
 
-def lift_batch(graph: Any, inputs: Mapping[str, int], outputs: Mapping[str, int], count: int, where: str) -> int:
+def lift_batch(graph: Any, axes: Mapping[str, int], count: int, where: str) -> int:
     """Rewrite a graph with static shapes of one sample for `count` of them; returns the constants rewritten.
 
-    `inputs` and `outputs` say on which axis the batch lies, by tensor; inputs left out are shared by all samples.
+    `axes` says on which axis of inputs and outputs the batch lies; inputs left out are shared by all samples.
     Raises BatchError with the node that bakes the single sample in; the graph is spoiled then.
     """
     describe(graph)
     lift = Lift(graph, count, where)
     for tensor in graph.inputs:
-        if tensor.name in inputs:
-            lift.axis[tensor.name] = inputs[tensor.name]
+        if tensor.name in axes:
+            lift.axis[tensor.name] = axes[tensor.name]
     for node in list(graph.nodes):
         if any(tensor.name in lift.axis for tensor in node.inputs):
             lift.follow(node, RULES)
     for tensor in graph.outputs:
-        found, wanted = lift.axis.get(tensor.name), outputs.get(tensor.name, 0)
+        found, wanted = lift.axis.get(tensor.name), axes.get(tensor.name, 0)
         if found != wanted or lift.known[tensor.name][wanted] != 1:
             got = "none" if found is None else f"it on axis {found} of {list(lift.known[tensor.name])}"
             raise BatchError(
@@ -41,7 +41,7 @@ def lift_batch(graph: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]
                 "build it for one face at a time"
             )
     for tensor in graph.inputs:
-        if tensor.name in inputs:
+        if tensor.name in axes:
             tensor.shape = list(lift.grown(tensor.name))
     _check_sizes(graph, lift)
     return lift.changed

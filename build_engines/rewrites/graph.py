@@ -6,7 +6,7 @@ loaded until model_of copies them once: a model of 500 MB is rewritten beside it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 __all__ = [
     "attribute",
+    "bare_model_of",
     "bypass",
     "constant",
     "cut_inputs",
@@ -27,6 +28,7 @@ __all__ = [
     "emit",
     "fed",
     "is_constant",
+    "large_weights",
     "load_graph",
     "model_of",
     "producer",
@@ -173,17 +175,28 @@ def describe(graph: Any, *, strict: bool = False) -> None:
 
 def model_of(graph: Any) -> Any:
     """The graph as an onnx.ModelProto with its weights, and type and shape of every tensor."""
-    tensors = graph.tensors()
-    model = _inferred(graph, strict=True)
-    for kept, found in zip(list(model.graph.input), graph.inputs, strict=False):
-        if kept.name != found.name:
-            raise RuntimeError(f"{kept.name}: wanted the input {found.name} in its place; report this")
-    del model.graph.input[len(graph.inputs) :]
-    weights = {item.name for item in model.graph.initializer}
-    for tensor in tensors.values():
-        if is_constant(tensor) and tensor.name not in weights:
-            model.graph.initializer.append(OnnxExporter.export_tensor_proto(tensor))
+    model = bare_model_of(graph)
+    for weight in large_weights(graph):
+        model.graph.initializer.append(weight)
     return model
+
+
+def bare_model_of(graph: Any) -> Any:
+    """The same model without what large_weights gives."""
+    model = _inferred(graph, strict=True)
+    del model.graph.input[len(graph.inputs) :]
+    return model
+
+
+def large_weights(graph: Any) -> Iterator[Any]:
+    """Every large constant as an onnx.TensorProto, one at a time."""
+    for tensor in graph.tensors().values():
+        if is_constant(tensor) and not _is_small(tensor):
+            yield OnnxExporter.export_tensor_proto(tensor)
+
+
+def _is_small(tensor: Any) -> bool:
+    return bool(prod(tensor.shape) <= _SMALL)
 
 
 def _inferred(graph: Any, *, strict: bool) -> Any:
@@ -198,7 +211,7 @@ def _inferred(graph: Any, *, strict: bool) -> Any:
     for tensor in graph.tensors().values():
         if not is_constant(tensor):
             continue
-        if prod(tensor.shape) <= _SMALL:
+        if _is_small(tensor):
             model.graph.initializer.append(OnnxExporter.export_tensor_proto(tensor))
         else:
             model.graph.input.append(OnnxExporter.export_value_info_proto(tensor, True))
