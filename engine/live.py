@@ -251,11 +251,14 @@ class _LiveRun:
         self.facts.repeated += 1
 
     def _pass(self, item: PassThrough) -> None:
-        stamp = item.packet.pts if item.packet.pts is not None else item.packet.dts
+        packet = item.packet
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        # before the muxer counts it in its own ticks
+        stamp_s = float(stamp * packet.time_base) if stamp is not None else None
         self.sink.pass_through(item)
         self.facts.packets_out += 1
-        if stamp is not None and self.source.info.streams[item.stream_index].kind == "audio":
-            self.lead.sound(float(stamp * item.packet.time_base))
+        if stamp_s is not None and self.source.info.streams[item.stream_index].kind == "audio":
+            self.lead.sound(stamp_s)
 
     def _let_go_of_last(self) -> None:
         if self.last is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,6 +33,8 @@ __all__ = ["LiveCounts", "LiveInput"]
 
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 _ARRIVALS_KEPT = 256
+# Sound that came before the first picture, some of which may belong to it.
+_PACKETS_BEFORE = 256
 
 
 @dataclass
@@ -54,7 +57,8 @@ class _Connection(Source):
         self._arrived: dict[int, int] = {}
         self._now_ns = time.perf_counter_ns()
         self._paced = paced
-        self._due_from: tuple[int, float] | None = None  # monotonic ns, and the stamp in s that is due then
+        self._due_from: tuple[int, float] | None = None  # perf_counter_ns, and the stamp in s that is due then
+        self._last_s = 0.0
         self._hurry = threading.Event()
         container = open_live_container(uri, options)
         try:
@@ -68,8 +72,9 @@ class _Connection(Source):
         self._hurry = stop
         if self._paced:
             # what was read at open is due now, and what follows from there on
-            self._arrived = dict.fromkeys(self._arrived, time.perf_counter_ns())
-            self._due_from = None
+            now_ns = time.perf_counter_ns()
+            self._arrived = dict.fromkeys(self._arrived, now_ns)
+            self._due_from = (now_ns, self._due_from[1] if self._due_from else 0.0)
         for item in self._deinterlaced():
             if stop.is_set():
                 return
@@ -79,15 +84,24 @@ class _Connection(Source):
                 yield item, self._arrived.pop(cast(int, item.pts), self._now_ns)
 
     def _on_packet(self, packet: av.Packet[Any]) -> None:
-        if self._paced and packet.dts is not None:
-            self._wait_until_due(float(packet.dts * packet.time_base))
+        if self._paced:
+            self._wait_until_due(packet)
         self._now_ns = time.perf_counter_ns()
         if packet.stream.index == self.video_stream.index and packet.pts is not None:
             self._arrived[packet.pts] = self._now_ns
             if len(self._arrived) > _ARRIVALS_KEPT:  # those that never became a picture
                 del self._arrived[next(iter(self._arrived))]
 
-    def _wait_until_due(self, stamp_s: float) -> None:
+    def _wait_until_due(self, packet: av.Packet[Any]) -> None:
+        """Hold a file to its own pace, by its pictures: sound lies beside them in the file, before or behind."""
+        if packet.stream.index != self.video_stream.index or not packet.size:
+            return
+        if packet.dts is not None:
+            self._last_s = float(packet.dts * packet.time_base)
+        else:  # a raw stream
+            rate = self.video_stream.average_rate or self.video_stream.guessed_rate or 25
+            self._last_s += float(1 / rate)
+        stamp_s = self._last_s
         now_ns = time.perf_counter_ns()
         if self._due_from is None:
             self._due_from = (now_ns, stamp_s)
@@ -124,6 +138,7 @@ class LiveInput:
         self._begun = threading.Event()
         self._iterating = False
         self._errors_before = 0
+        self._before: deque[PassThrough] = deque(maxlen=_PACKETS_BEFORE)
         self._waiting = threading.Event()
         self._colours: dict[tuple[Any, ...], Colour] = {}
         self._last_ticks = -1
@@ -195,11 +210,9 @@ class LiveInput:
             broke: MediaError | None = None
             try:
                 for item in self._connection.live_items(stop):
-                    ready = self._stamped(item, index)
-                    if ready is None:
-                        continue
-                    index += isinstance(ready, DecodedFrame)
-                    yield ready
+                    for ready in self._stamped(item, index):
+                        index += isinstance(ready, DecodedFrame)
+                        yield ready
             except MediaError as error:
                 broke = error
             self._connection.close()
@@ -212,12 +225,25 @@ class LiveInput:
             if not self._comes_back(broke, stop):
                 return
 
-    def _stamped(self, item: tuple[av.VideoFrame, int] | PassThrough, index: int) -> DecodedFrame | PassThrough | None:
-        """The item on the capture clock; None for what is let go."""
-        is_picture = not isinstance(item, PassThrough)
-        if index == 0 and not (is_picture and self._begun.is_set()):
-            return None
-        return self._picture(*item, index) if not isinstance(item, PassThrough) else self._packet(item)
+    def _stamped(
+        self, item: tuple[av.VideoFrame, int] | PassThrough, index: int
+    ) -> Iterator[DecodedFrame | PassThrough]:
+        """The item on the capture clock, or nothing; the first picture brings the sound that waited for it."""
+        if isinstance(item, PassThrough):
+            if index == 0:
+                self._before.append(item)
+            elif packet := self._packet(item):
+                yield packet
+            return
+        if index == 0 and not self._begun.is_set():
+            return
+        picture = self._picture(*item, index)
+        if picture is None:
+            return
+        yield picture
+        while self._before:
+            if packet := self._packet(self._before.popleft()):
+                yield packet
 
     def _picture(self, frame: av.VideoFrame, arrived_ns: int, index: int) -> DecodedFrame | None:
         if index == 0:  # whatever was read before is no part of the run
