@@ -259,7 +259,8 @@ class FeatureFacts:
     summed in `bins` mel bands from `low_hz` to `high_hz`. Value = `log_scale` * log(x, floored) + `log_offset`,
     log natural for kaldi, base 10 else; the floor is added or a maximum. Then * `scale` + `shift`, clipped to
     +-`clip`, where given. `edges`: snip leaves out frames that pass the ends, centre keeps them. A Kaldi filter
-    bank also removes each frame's mean.
+    bank also removes each frame's mean. `variance_floor` is added to a waveform's variance; `below_peak`: before
+    `scale` and `shift`, bands weaker by more than this than the loudest of the whole sound are raised to it.
     """
 
     kind: Literal["waveform", "kaldi_fbank", "log_mel"]
@@ -283,6 +284,8 @@ class FeatureFacts:
     clip: float = 0.0
     dither: float = 0.0
     edges: Literal["", "snip", "centre"] = ""
+    variance_floor: float = 0.0
+    below_peak: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -292,7 +295,9 @@ class AudioFacts:
     It gives `rate_hz` vectors a second, or blocks of vectors where a call gives one block. `chunk` rows (samples,
     of a waveform) go in at once, the next call begins `step_samples` later; 0: a whole file at once. `pad_front`
     and `pad_behind`: zero samples around a file. `state`: our output -> our input of the next call; `zero_state`:
-    its users pass zeros each time.
+    its users pass zeros each time. `rows_beyond`: rows that a call takes on top of those of its vectors.
+    `first_vector` is the one of a file's first video frame. `tail`: what becomes of the last rows, too few for a
+    call: dropped, filled up with rows of zeros, or a shorter call.
     """
 
     features: FeatureFacts
@@ -303,6 +308,9 @@ class AudioFacts:
     pad_behind: int = 0
     state: dict[str, str] = field(default_factory=dict)
     zero_state: bool = False
+    rows_beyond: int = 0
+    first_vector: int = 0
+    tail: Literal["drop", "zeros", "short"] = "drop"
 
 
 @dataclass(frozen=True)
@@ -327,7 +335,8 @@ class LipsyncFacts:
     `frame_rate_hz`: of the training video, 0 any. The crop is resized to `crop_px` (width, height), the network
     sees `inner_xywh_px` of it, and `blank_xywh_px` of that is black in the masked picture. `stack`: the pictures
     in an input's channels, in order, by our input's name. `paste` hard: overwritten; feather: ramp of
-    `feather_px`; mask: alpha published with the model.
+    `feather_px`; mask: alpha published with the model. `at_end`: a window that passes the last vector is filled up
+    with zeros, or slides back to the last one that is whole.
     """
 
     driven_by: tuple[str, ...]
@@ -343,6 +352,7 @@ class LipsyncFacts:
     inner_xywh_px: Rectangle = (0, 0, 0, 0)
     blank_xywh_px: Rectangle = (0, 0, 0, 0)
     feather_px: int = 0
+    at_end: Literal["zeros", "slide"] = "zeros"
 
 
 @dataclass(frozen=True)
