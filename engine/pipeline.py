@@ -80,6 +80,7 @@ class Pipeline:
         frame = picture if isinstance(picture, Frame) else self.take(picture, stream)
         frame.is_detected = self.steps % self.profile.detect.every == 0
         self.steps += 1
+        self.timings.on(frame.index, frame.pts)
         start = time.perf_counter_ns()
         self.backend.replay(("find", frame.slot, frame.is_detected), partial(self._find, frame), frame)
         frame.busy_ms = (time.perf_counter_ns() - start) / 1e6
@@ -90,6 +91,7 @@ class Pipeline:
 
         Returns the Frame; it is valid until `profile.slots` more frames are begun.
         """
+        self.timings.on(frame.index, frame.pts)
         start = time.perf_counter_ns()
         k = self.track.read(frame)
         if self.identify is None:
@@ -399,6 +401,7 @@ def _warm_up(pipeline: Pipeline) -> None:
     leave in tracks and thumbnail is forgotten at the end.
     """
     backend, counts = pipeline.backend, pipeline.face_counts
+    pipeline.detect.prepare()
     pipeline.generate.prepare(pipeline.crop.inputs, counts)
     if pipeline.identify is not None:
         pipeline.identify.embed.prepare(counts)

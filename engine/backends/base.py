@@ -39,8 +39,8 @@ class Session(Protocol):
 
     contract: Contract
 
-    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape of an input where the file or plan fixes every axis; None where one is free."""
+    def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of an input that comes nearest to this one; the same where file or plans leave it free."""
         ...
 
     def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:

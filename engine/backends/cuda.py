@@ -102,7 +102,7 @@ class CudaBackend:
         return made[0]
 
     def _take(self, spec: Spec, part: str) -> int:
-        self._refuse_while_recording("allocate")
+        self.refuse_while_recording("allocate")
         self.counters.allocations += 1
         self.counters.allocated_bytes += spec.nbytes
         return self.pool.take(spec.nbytes, part, str(spec))
@@ -128,7 +128,7 @@ class CudaBackend:
             raise DeviceError(
                 explain("upload", str(buffer.spec), f"{array.dtype} {list(array.shape)}", "convert the array first")
             )
-        self._refuse_while_recording("upload")
+        self.refuse_while_recording("upload")
         self.counters.uploads += 1
         self.driver.copy_in(buffer.ptr, np.ascontiguousarray(array), self.compute)
 
@@ -200,7 +200,7 @@ class CudaBackend:
 
     def to_host(self, buffer: Buffer) -> npt.NDArray[Any]:
         """A copy of a buffer, after all work of the three streams so far."""
-        self._refuse_while_recording("to_host")
+        self.refuse_while_recording("to_host")
         self.counters.downloads += 1
         for stream in (self.decode, self.encode):
             self.driver.record(self._edge_mark, stream)
@@ -296,7 +296,7 @@ class CudaBackend:
 
     def open_session(self, model: ModelFile) -> Session:
         """A model ready to run on this device."""
-        self._refuse_while_recording("open_session")
+        self.refuse_while_recording("open_session")
         self.counters.sessions += 1
         self._sessions.append(self._open_session(self, model))
         return self._sessions[-1]
@@ -320,6 +320,7 @@ class CudaBackend:
         self._sessions.clear()
         self.driver.close()
 
-    def _refuse_while_recording(self, what: str) -> None:
+    def refuse_while_recording(self, what: str) -> None:
+        """Raise DeviceError within a recorded body, where only launches may stand."""
         if self._recorder.is_recording:
             raise DeviceError(explain(what, "launches alone in a recorded body", what, "do it when the pipeline opens"))

@@ -20,14 +20,19 @@ _TYPES = {"float32": 1, "float16": 10, "uint8": 2, "int32": 6, "int64": 7}
 class OrtSession:
     """A model on the CPU provider. Its threads do not spin, so that kernels and codecs keep their cores."""
 
+    place = ("cpu", 0)
+
     def __init__(self, model: ModelFile, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._open(model, options, ["CPUExecutionProvider"])
+
+    def _open(self, model: ModelFile, options: Any, providers: list[Any]) -> None:
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(model.path), options, providers=providers)
         except Exception as error:  # its exceptions share no base class of their own
             raise ModelError(
                 explain(
@@ -48,10 +53,10 @@ class OrtSession:
         first = [shape[0] for shape in self._input_shapes.values() if len(shape) > 1]
         return int(first[0]) if first and all(isinstance(axis, int) for axis in first) else 0
 
-    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape of an input by the contract's name where the file fixes every axis; None where one is free."""
-        shape = self._input_shapes[self._tensors[name]]
-        return tuple(int(axis) for axis in shape) if all(isinstance(axis, int) for axis in shape) else None
+    def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The file's shape of an input where it fixes every axis; else any is taken."""
+        held = self._input_shapes[self._tensors[name]]
+        return tuple(int(axis) for axis in held) if all(isinstance(axis, int) for axis in held) else shape
 
     def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         """Bind these buffers now, so that the first run with them is like any other."""
@@ -59,9 +64,12 @@ class OrtSession:
 
     def run(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         """Run on dense host buffers; a file with batch 1 baked in runs once for each entry."""
+        for binding in self._bound(inputs, outputs):
+            self._run(binding)
+
+    def _run(self, binding: Any, options: Any = None) -> None:
         try:
-            for binding in self._bound(inputs, outputs):
-                self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, options)
         except RuntimeError as error:
             raise DeviceError(
                 explain(self.contract.name, "a run of the network", str(error).strip(), "check the file's own shapes")
@@ -86,10 +94,10 @@ class OrtSession:
         binding = self._session.io_binding()
         for name, buffer in inputs.items():
             self._check(name, buffer, "input")
-            binding.bind_input(self._tensors[name], "cpu", 0, _TYPES[buffer.dtype], buffer.shape, buffer.ptr)
+            binding.bind_input(self._tensors[name], *self.place, _TYPES[buffer.dtype], buffer.shape, buffer.ptr)
         for name, buffer in outputs.items():
             self._check(name, buffer, "output")
-            binding.bind_output(self._tensors[name], "cpu", 0, _TYPES[buffer.dtype], buffer.shape, buffer.ptr)
+            binding.bind_output(self._tensors[name], *self.place, _TYPES[buffer.dtype], buffer.shape, buffer.ptr)
         return binding
 
     def _check(self, name: str, buffer: Buffer, side: str) -> None:

@@ -27,12 +27,18 @@ __all__ = ["Detect"]
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """One run of the network: its input, its outputs, and the size of the picture in the input."""
+class _Place:
+    """The network's input, the size of the picture in it, and input px for a frame px."""
 
     size_px: tuple[int, int]
     fit_px: tuple[int, int]
     scale: float
+
+
+@dataclass(frozen=True)
+class _Pass(_Place):
+    """One run of the network: its input and its outputs."""
+
     image: Buffer
     outputs: dict[str, Buffer]
 
@@ -60,13 +66,11 @@ class Detect:
         self.threshold = options.score_threshold or facts.score_threshold
         self.iou_threshold = options.iou_threshold or facts.iou_threshold
         self.cut_threshold = cut_threshold
-        fixed = session.fixed_shape("image")
-        if fixed is not None:
-            # such a file runs at its own size only: no trimming, and no second pass
-            self.passes = [self._plan((fixed[3], fixed[2]), frame_px, trim=False)]
-        else:
-            sizes = [options.size_px] + ([options.second_pass_px] if options.second_pass_px else [])
-            self.passes = [self._plan((size, size), frame_px, trim=True) for size in sizes]
+        self.passes: list[_Pass] = []
+        for size in (options.size_px, options.second_pass_px):
+            # a file or plan of one size runs at that size, and a second pass at the same size finds nothing new
+            if size and (place := self._fit(size, frame_px)).size_px not in [one.size_px for one in self.passes]:
+                self.passes.append(self._plan(place))
         self.candidates = Candidates(
             scores=backend.allocate(Spec("float32", (CANDIDATES_MAX,))),
             indices=backend.allocate(Spec("int32", (CANDIDATES_MAX,))),
@@ -83,6 +87,11 @@ class Detect:
         self.detections = Detections(self.box_px, self.points_px, self.score, self.count, self.best_score)
         self._cut_words = backend.allocate(Spec("int32", (4,)))
         self.cut = CutState(backend.allocate(Spec("uint8", (64, 64))), self._cut_words)
+
+    def prepare(self) -> None:
+        """Bind every pass ahead."""
+        for one in self.passes:
+            self.session.prepare({"image": one.image}, one.outputs)
 
     def __call__(self, frame: Frame) -> None:
         """Fill `detections` and `cut` from one frame."""
@@ -133,12 +142,19 @@ class Detect:
             threshold_levels=self.cut_threshold,
         )
 
-    def _plan(self, size_px: tuple[int, int], frame_px: tuple[int, int], *, trim: bool) -> _Pass:
-        width, height = size_px
-        fit_width, fit_height, scale = letterbox_size(*frame_px, width, height)
-        if trim:
-            step = self.spec.multiple_of
-            width, height = (-(-side // step) * step for side in (fit_width, fit_height))
+    def _fit(self, size_px: int, frame_px: tuple[int, int]) -> _Place:
+        """Where a frame scaled to this size lies in the network's input, trimmed to what the session runs."""
+        step = self.spec.multiple_of
+        fit_width, fit_height, scale = letterbox_size(*frame_px, size_px, size_px)
+        width, height = (-(-side // step) * step for side in (fit_width, fit_height))
+        shape = self.session.fit("image", (1, 3, height, width))
+        if shape[2:] != (height, width):
+            height, width = shape[2:]
+            fit_width, fit_height, scale = letterbox_size(*frame_px, width, height)
+        return _Place((width, height), (fit_width, fit_height), scale)
+
+    def _plan(self, place: _Place) -> _Pass:
+        width, height = place.size_px
         image = self.backend.allocate(self.spec.at(h=height, w=width))
         outputs = {
             name: self.backend.allocate(spec.at(**{f"rows_{stride}": self._rows(width, height, stride)}))
@@ -146,7 +162,7 @@ class Detect:
             for name, spec in self.session.contract.outputs.items()
             if name.endswith(f"_{stride}")
         }
-        return _Pass((width, height), (fit_width, fit_height), scale, image, outputs)
+        return _Pass(place.size_px, place.fit_px, place.scale, image, outputs)
 
     def _rows(self, width: int, height: int, stride: int) -> int:
         return -(-width // stride) * -(-height // stride) * self.facts.anchors

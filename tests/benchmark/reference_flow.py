@@ -64,9 +64,9 @@ class TimedSession:
     def __init__(self, session: Session) -> None:
         self.session, self.contract, self.total_ms = session, session.contract, 0.0
 
-    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
+    def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As the session says."""
-        return self.session.fixed_shape(name)
+        return self.session.fit(name, shape)
 
     def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         """As the session does."""

@@ -27,9 +27,9 @@ class OpaqueSession:
         self.contract = self._session.contract
         self.batches: Counter[int] = Counter()
 
-    def fixed_shape(self, name: str) -> tuple[int, ...] | None:
+    def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """As the file has it."""
-        return self._session.fixed_shape(name)
+        return self._session.fit(name, shape)
 
     def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         """Bind."""

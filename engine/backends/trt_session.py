@@ -1,0 +1,186 @@
+"""Sessions on TensorRT plans: bound by name when they open, then one call a run; scratch is shared by all.
+
+Every session runs on the one compute stream, so no two ever need scratch at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engine.backends.cuda import CudaBackend
+from engine.backends.trt_runtime import TrtEngine, TrtRuntime
+from engine.errors import ModelError, explain
+from engine.frame import Buffer
+from engine.plans import PlanChoice, open_plan, plans_for
+from models.contract import Contract
+from models.model_files import ModelFile
+from models.plan_file import Manifest, PlanError, check_folder, plan_folder, write_whole
+
+__all__ = ["TrtSession", "TrtSessions"]
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class TrtSessions:
+    """Opens sessions for one backend; they share a runtime and the scratch of the one that needs most."""
+
+    def __init__(self, runtime: TrtRuntime, choice: PlanChoice, say: Callable[[str], None] = lambda line: None) -> None:
+        self.runtime, self.choice, self.say = runtime, choice, say
+        self.scratch_ptr = self.scratch_bytes = 0
+
+    def __call__(self, backend: CudaBackend, model: ModelFile) -> TrtSession:
+        """A session on all plans of a model; raises ModelError without one."""
+        return TrtSession(self, backend, model, plans_for(model, self.choice))
+
+    def reserve(self, backend: CudaBackend, nbytes: int) -> None:
+        """Make the scratch at least this large; graphs recorded before keep the old one, which stays."""
+        if nbytes > self.scratch_bytes:
+            self.scratch_ptr = backend.pool.take(nbytes, "scratch", "TensorRT scratch")
+            self.scratch_bytes = nbytes
+
+    def load(self, backend: CudaBackend, manifest: Manifest) -> TrtEngine:
+        """Deserialise a plan; what RTX compiles is kept beside the plans for the next start."""
+        plan, where = open_plan(manifest, self.choice), f"plan {manifest.key.stem}"
+        kept = self._jit_path(manifest)
+        before = backend.driver.free_bytes()
+        engine = self.runtime.deserialize(plan, where, kept.read_bytes() if kept.is_file() else b"")
+        backend.pool.bytes_by_part["plans, as the device's free memory fell"] += before - backend.driver.free_bytes()
+        fresh = engine.jit_cache()
+        if fresh and not kept.is_file():
+            try:
+                kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                check_folder(kept.parent, "set XDG_CACHE_HOME to a folder of your own")
+                write_whole(kept, fresh)
+            except (OSError, PlanError) as error:
+                self.say(f"what TensorRT compiled was not kept, the next start compiles again: {error}")
+        return engine
+
+    def _jit_path(self, manifest: Manifest) -> Path:
+        name = f"{manifest.plan_sha256[:16]}-{self.choice.gpu_name.replace(' ', '-').replace('/', '-')}.jit"
+        return plan_folder() / "jit" / name
+
+
+@dataclass
+class _Plan:
+    """One opened plan; `in_graph` once it was tried."""
+
+    engine: TrtEngine
+    in_graph: bool = True
+    is_tried: bool = False
+
+
+class TrtSession:
+    """A model on its plans, one for each set of input shapes; each is opened when it is first bound."""
+
+    def __init__(self, home: TrtSessions, backend: CudaBackend, model: ModelFile, manifests: list[Manifest]) -> None:
+        self.contract: Contract = model.contract
+        self._home, self._backend, self._tensors = home, backend, model.tensors
+        self._manifests = manifests
+        self._plans: dict[str, _Plan] = {}
+        self._bindings: dict[tuple[Any, ...], list[tuple[_Plan, dict[str, int]]]] = {}
+
+    def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape, where a plan has it; else that of the plan whose picture is nearest in size."""
+        there = {manifest.key.shapes[name] for manifest in self._manifests}
+        if shape in there:
+            return shape
+
+        def distance(other: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+            # the picture is letterboxed into it: what counts is the smaller of both ratios
+            scale = min(have / want for have, want in zip(other[2:], shape[2:], strict=True))
+            return abs(math.log(scale)), other
+
+        return min(there, key=distance)
+
+    def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        """Bind, run once, and try whether the run can stand in a graph; what can't is said."""
+        for plan, addresses in self._bound(inputs, outputs):
+            call = partial(self._enqueue, plan, addresses)
+            self._backend.enqueue(self.contract.name, call, in_graph=True)
+            if not plan.is_tried:
+                plan.is_tried = True
+                stream = int(self._backend.compute)
+                plan.in_graph = plan.engine.context.is_capturable(stream) and self._backend.can_capture(call)
+                if not plan.in_graph:
+                    self._home.say(f"{self.contract.name}: TensorRT can't be captured here; it runs between two graphs")
+
+    def run(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
+        """Put the network on the compute stream; a plan with batch 1 alone runs once for each entry."""
+        for plan, addresses in self._bound(inputs, outputs):
+            self._backend.enqueue(self.contract.name, partial(self._enqueue, plan, addresses), in_graph=plan.in_graph)
+
+    def close(self) -> None:
+        """Let the engines go, which hold memory of their own."""
+        for plan in self._plans.values():
+            plan.engine.close()
+        self._plans.clear()
+        self._bindings.clear()
+
+    def _enqueue(self, plan: _Plan, addresses: dict[str, int]) -> None:
+        context = plan.engine.context
+        context.give_scratch(self._home.scratch_ptr, self._home.scratch_bytes)
+        context.bind(addresses)
+        context.enqueue(int(self._backend.compute))
+
+    def _bound(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> list[tuple[_Plan, dict[str, int]]]:
+        key = tuple((name, buffer.ptr, buffer.shape) for side in (inputs, outputs) for name, buffer in side.items())
+        found = self._bindings.get(key)
+        if found is None:
+            found = self._bindings[key] = self._bind(inputs, outputs)
+        return found
+
+    def _bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> list[tuple[_Plan, dict[str, int]]]:
+        shapes = {name: buffer.shape for name, buffer in inputs.items()}
+        manifest = self._with_shapes(shapes)
+        if manifest is not None:
+            return [(self._opened(manifest), self._addresses({**inputs, **outputs}))]
+        manifest = self._with_shapes({name: (1, *shape[1:]) for name, shape in shapes.items()})
+        if manifest is None:
+            there = "; ".join(_text(one.key.shapes) for one in self._manifests)
+            do = f"build it: {self._home.choice.rebuild}"
+            raise ModelError(explain(f"plan for {self.contract.name}", _text(shapes), f"plans for {there}", do))
+        plan, both = self._opened(manifest), {**inputs, **outputs}
+        entries = next(iter(inputs.values())).shape[0]
+        return [(plan, self._addresses({n: b.rows(i, 1) for n, b in both.items()})) for i in range(entries)]
+
+    def _with_shapes(self, shapes: Shapes) -> Manifest | None:
+        return next((one for one in self._manifests if one.key.shapes == shapes), None)
+
+    def _addresses(self, buffers: Mapping[str, Buffer]) -> dict[str, int]:
+        return {self._tensors[name]: buffer.ptr for name, buffer in buffers.items()}
+
+    def _opened(self, manifest: Manifest) -> _Plan:
+        plan = self._plans.get(manifest.key.stem)
+        if plan is None:
+            self._backend.refuse_while_recording("open a plan")
+            engine = self._home.load(self._backend, manifest)
+            self._check(engine, manifest)
+            self._home.reserve(self._backend, engine.scratch_bytes)
+            plan = self._plans[manifest.key.stem] = _Plan(engine)
+        return plan
+
+    def _check(self, engine: TrtEngine, manifest: Manifest) -> None:
+        """The plan's tensors are the contract's: names, sides, static FP32 shapes."""
+        where = f"plan {manifest.key.stem}"
+        wanted = {self._tensors[name]: name for name in (*self.contract.inputs, *self.contract.outputs)}
+        if set(engine.tensors) != set(wanted):
+            got = ", ".join(sorted(engine.tensors))
+            raise ModelError(explain(where, f"the tensors {', '.join(sorted(wanted))}", got, self._home.choice.rebuild))
+        for file_name, tensor in engine.tensors.items():
+            name = wanted[file_name]
+            spec = (self.contract.inputs if tensor.is_input else self.contract.outputs).get(name)
+            asked = manifest.key.shapes.get(name, tensor.shape)
+            # a file with batch 1 baked in may have been built for more
+            entry = (1, *tensor.shape[1:]) if spec is not None and spec.shape[0] == 1 else tensor.shape
+            if spec is None or spec.misfit(tensor.dtype, entry) or asked != tensor.shape:
+                got = f"{tensor.dtype} {list(tensor.shape)}"
+                raise ModelError(explain(f"{where}, {name}", str(spec), got, self._home.choice.rebuild))
+
+
+def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
