@@ -107,6 +107,9 @@ def _copy_disposition(stream: av.stream.Stream, added: av.stream.Stream) -> None
 def _refusal(stream: av.stream.Stream, muxer: str, source: Origin) -> str | None:
     """Why this muxer refuses a stream, in FFmpeg's words; None if it takes it."""
 
+    context = stream.codec_context
+    if muxer == "rtsp" and stream.type == "audio" and context.name == "aac" and not context.extradata:
+        return "its AAC comes without a global header, as transport streams have it"
     # RTSP can't be tried without its server; what it sends is what a transport stream takes, or nearly
     trial = "mpegts" if muxer in ("rtsp", "rtp_mpegts") else muxer
 

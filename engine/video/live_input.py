@@ -33,6 +33,9 @@ __all__ = ["LiveCounts", "LiveInput"]
 
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
 _ARRIVALS_KEPT = 256
+# A packet that was waited for came when it was read. Where decoding takes all the time there is, none is waited for.
+_WAITED_NS = 2_000_000
+_STALE_NS = 3_000_000_000
 # Sound that came before the first picture, some of which may belong to it.
 _PACKETS_BEFORE = 256
 
@@ -51,7 +54,11 @@ class LiveCounts:
 
 
 class _Connection(Source):
-    """One opening of the input. Stamps each packet's arrival; a file is held to its own pace."""
+    """One opening of the input. Stamps each packet's arrival; a file is held to its own pace.
+
+    `is_fresh` from the first packet on that had to be waited for: the ones before piled up while FFmpeg probed the
+    input, and are old.
+    """
 
     def __init__(self, uri: str, options: LiveOptions, *, threads: int, deinterlace: bool, paced: bool) -> None:
         self._arrived: dict[int, int] = {}
@@ -59,6 +66,8 @@ class _Connection(Source):
         self._paced = paced
         self._due_from: tuple[int, float] | None = None  # perf_counter_ns, and the stamp in s that is due then
         self._last_s = 0.0
+        self.is_fresh = paced
+        self._opened_ns = 0
         self._hurry = threading.Event()
         container = open_live_container(uri, options)
         try:
@@ -83,9 +92,12 @@ class _Connection(Source):
             else:
                 yield item, self._arrived.pop(cast(int, item.pts), self._now_ns)
 
-    def _on_packet(self, packet: av.Packet[Any]) -> None:
+    def _on_packet(self, packet: av.Packet[Any], waited_ns: int) -> None:
         if self._paced:
             self._wait_until_due(packet)
+        elif not self.is_fresh:
+            opened_ns = self._opened_ns = self._opened_ns or time.perf_counter_ns()
+            self.is_fresh = waited_ns > _WAITED_NS or time.perf_counter_ns() - opened_ns > _STALE_NS
         self._now_ns = time.perf_counter_ns()
         if packet.stream.index == self.video_stream.index and packet.pts is not None:
             self._arrived[packet.pts] = self._now_ns
@@ -210,6 +222,8 @@ class LiveInput:
             broke: MediaError | None = None
             try:
                 for item in self._connection.live_items(stop):
+                    if not self._connection.is_fresh:
+                        continue
                     for ready in self._stamped(item, index):
                         index += isinstance(ready, DecodedFrame)
                         yield ready

@@ -410,7 +410,7 @@ def test_a_camera_is_opened_with_its_driver_and_the_modes_that_were_asked_for(
 # -- how a run ends ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.full), signal.SIGTERM])
 def test_an_interrupt_is_the_ordinary_end_of_a_live_run(how: signal.Signals, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     arguments = ["run", "--profile", "tiny", "--source", str(SAMPLE / "source_1.png"), "--live"]
