@@ -11,7 +11,7 @@ import numpy as np
 
 from build_engines.flavour import BuildError
 from build_engines.int8 import Quantised, calibrate, find_int8
-from build_engines.precision import float_nodes, to_fp16
+from build_engines.precision import float_nodes, simulate_fp16, to_fp16
 from build_engines.quantise import arrays_of, layers_of, quantise, store
 from build_engines.samples import Inputs, Samples
 from build_engines.sensitivity import Budget, Search, find_sensitive
@@ -57,9 +57,25 @@ class Candidate:
 
     def typed(self, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """The graph for static shapes by the contract's names; raises BuildError past the contract's drift."""
-        graph = prepare(self.file, shapes)
         if self.precision == "fp32":
-            return self._untyped(graph, shapes)
+            return self._untyped(prepare(self.file, shapes), shapes)
+        graph, verdict, layers = self._quantised(shapes)
+        nodes = set(float_nodes(graph))
+        kept = len((verdict.keep_fp32 & nodes) - layers)
+        count = {"int8": len(layers), "fp16": len(nodes) - kept - len(layers), "fp32": kept}
+        typed = to_fp16(graph, verdict.keep_fp32, half_scales=self.half_scales)
+        return Typed(typed, verdict.drift, count, self._notes(verdict))
+
+    def simulated(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+        """What `typed` gives, computed in FP32 with every rounding of it in its place: for a CPU to run."""
+        if self.precision == "fp32":
+            return prepare(self.file, shapes)
+        graph, verdict, _ = self._quantised(shapes)
+        return simulate_fp16(graph, verdict.keep_fp32, half_scales=self.half_scales)
+
+    def _quantised(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, Search | Quantised, set[str]]:
+        """(the graph with Q/DQ where layers are INT8, what was found, names of those layers)."""
+        graph = prepare(self.file, shapes)
         if self.verdict is None:
             own = self._own_shapes()
             self.verdict = self._judge(graph if dict(shapes) == own else prepare(self.file, own), None)
@@ -67,22 +83,21 @@ class Candidate:
         if not _names(verdict) <= {node.name for node in graph.graph.node}:
             # rewritten in another way for this batch: what was found by name says nothing about it
             verdict = self._judge(graph, shapes)
-        nodes = set(float_nodes(graph))
-        layers = {}
-        if isinstance(verdict, Quantised):
-            layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
-            graph = quantise(graph, layers, verdict.scales, store(layers, arrays_of(graph, layers)))
-        typed = to_fp16(graph, verdict.keep_fp32, half_scales=self.half_scales)
-        kept = len((verdict.keep_fp32 & nodes) - set(layers))
-        count = {"int8": len(layers), "fp16": len(nodes) - kept - len(layers), "fp32": kept}
-        return Typed(typed, verdict.drift, count, self._notes(verdict))
+        if isinstance(verdict, Search):
+            return graph, verdict, set()
+        layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
+        stored = store(layers, arrays_of(graph, layers))
+        return quantise(graph, layers, verdict.scales, stored), verdict, set(layers)
 
     def _untyped(self, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """FP32: what surgery alone changed against the untouched file, on its own shapes."""
         if self.verdict is None:
             feeds, own = self._feeds(), self._own_shapes()
             rewritten = graph if dict(shapes) == own else prepare(self.file, own)
-            drift = drift_of(run_model(_load(self.file), feeds), run_model(rewritten, feeds))
+            got = run_model(rewritten, feeds)
+            whole = run_model(_load(self.file), feeds)
+            # heads that the contract does not name are not in the plan
+            drift = drift_of([{name: one[name] for name in two} for one, two in zip(whole, got, strict=True)], got)
             self.verdict = Search(frozenset(), drift, 0, 0)
         count = len(float_nodes(graph))
         return Typed(graph, self.verdict.drift, {"fp32": count}, self._notes(self.verdict))

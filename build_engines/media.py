@@ -18,7 +18,7 @@ import numpy.typing as npt
 from build_engines.flavour import BuildError
 from kernels.launch import Colour
 
-__all__ = ["Reader", "read_frames", "read_sound"]
+__all__ = ["Reader", "read_frames", "read_sound", "spread"]
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]
@@ -42,13 +42,18 @@ def read_frames(clip: Path, count: int, reader: Reader = "pyav") -> tuple[list[U
             total = sum(1 for packet in container.demux(stream) if packet.size)
             tags = stream.codec_context
             full, tagged = tags.color_range == _FULL_RANGE, _MATRIX_OF_TAG.get(tags.colorspace)
-        wanted = np.unique(np.linspace(0, total, count, endpoint=False).astype(np.int64)).tolist() if total else []
+        wanted = spread(total, count)
         frames = list(_by_pyav(clip, set(wanted)) if reader == "pyav" else _by_dali(clip, wanted, full))
     except (av.FFmpegError, OSError, IndexError) as error:
         raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
     if not frames:
         raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got no frame; name another")
     return frames, Colour(tagged or ("bt709" if frames[0].shape[0] * 2 // 3 >= _HD_ROWS else "bt601"), full)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """Up to `count` of the numbers from 0 to `total`, evenly spread: which frames `read_frames` reads."""
+    return np.unique(np.linspace(0, total, count, endpoint=False).astype(np.int64)).tolist() if total else []
 
 
 def read_sound(path: Path, sample_rate_hz: int) -> F32:

@@ -17,7 +17,7 @@ from onnx import TensorProto, numpy_helper
 
 from build_engines.precision import bare_of
 
-__all__ = ["FEW", "Drift", "Feeds", "Simulation", "drift_of", "external", "run_model", "worst_db"]
+__all__ = ["FEW", "Drift", "Feeds", "Simulation", "drift_of", "external", "open_model", "run_model", "worst_db"]
 
 F32 = npt.NDArray[np.float32]
 Weights = Mapping[str, npt.NDArray[Any]]
@@ -62,8 +62,17 @@ class Simulation:
 def run_model(model: Any, feeds: Feeds, *, threads: int = 0, weights: Weights | None = None) -> list[dict[str, F32]]:
     """Outputs by name for every feed, on the CPU without graph optimisations: casts stay where they stand.
 
-    `weights`: what the graph only refers to, by name.
+    `weights`: what the graph only refers to, by name. A feed may name inputs that surgery made constants of.
     """
+    session = open_model(model, threads=threads, weights=weights)
+    inputs = [item.name for item in session.get_inputs()]
+    outputs = [item.name for item in session.get_outputs()]
+    taken = [{name: feed[name] for name in inputs} for feed in feeds]
+    return [dict(zip(outputs, session.run(outputs, feed), strict=True)) for feed in taken]
+
+
+def open_model(model: Any, *, threads: int = 0, weights: Weights | None = None) -> Any:
+    """The session that `run_model` runs."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -78,10 +87,7 @@ def run_model(model: Any, feeds: Feeds, *, threads: int = 0, weights: Weights | 
     held = [onnxruntime.OrtValue.ortvalue_from_numpy((weights or {})[name]) for name in names]
     if names:
         options.add_external_initializers(names, held)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    del held
-    outputs = [item.name for item in session.get_outputs()]
-    return [dict(zip(outputs, session.run(outputs, dict(feed)), strict=True)) for feed in feeds]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def drift_of(exact: Sequence[Mapping[str, F32]], other: Sequence[Mapping[str, F32]]) -> dict[str, Drift]:
@@ -110,7 +116,10 @@ def _detached(model: Any) -> tuple[Any, dict[str, npt.NDArray[Any]]]:
     bare = bare_of(model)
     bare.graph.node.extend(model.graph.node)
     weights = {}
+    used = {name for node in model.graph.node for name in node.input} | {info.name for info in model.graph.output}
     for item in model.graph.initializer:
+        if item.name not in used:
+            continue  # such as a swapper's emap: ONNX Runtime drops it before it looks for its values
         weights[item.name] = np.ascontiguousarray(numpy_helper.to_array(item))
         small = weights[item.name].nbytes <= _SMALL_BYTES
         bare.graph.initializer.append(item if small else external(item.name, item.data_type, item.dims))
