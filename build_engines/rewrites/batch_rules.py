@@ -15,6 +15,8 @@ from build_engines.rewrites.graph import attribute, cut_inputs, fed, is_constant
 __all__ = ["RULES"]
 
 _END = np.iinfo(np.int64).max
+_ALONG_LAST = ("Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization")
+_BATCH_FIRST = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "MaxPool", "AveragePool")
 
 
 def _along(lift: Lift, node: Any, operands: list[int]) -> None:
@@ -61,18 +63,43 @@ def _weighted(lift: Lift, node: Any) -> None:
 
 
 def _moved(lift: Lift, node: Any) -> None:
-    """Reshapes of every kind. The batch stays the outermost of the rows that it lies on, so it may stand wherever the
-    axes before it hold as many elements as they did; the first such axis is taken."""
+    """Reshapes of every kind. As many elements stand before the batch as did, so it may lie on any axis where that
+    number falls; of one sample alone nobody can tell which was meant. Taken is the first axis on whose border it
+    falls, unless who reads the result could not work along that one."""
     lift.shared(node, 1)
     source, axis = lift.size(node.inputs[0]), lift.of(node.inputs[0])
     target = lift.size(node.outputs[0])
-    before = prod(source[:axis])
-    place = next((i for i in range(len(target)) if prod(target[:i]) == before), None)
-    if place is None:
+    before = prod(source[:axis]) * lift.order
+    places = []
+    for place, rows in enumerate(target):
+        order, rest = divmod(before, prod(target[:place]))
+        if order and not rest and not rows % order:
+            places.append((order != 1, place, order))
+    if not places:
         raise lift.fault(node, f"makes {list(source)} {list(target)} and leaves no axis for the batch")
+    places.sort(key=lambda found: (not _readable(node, found[1], len(target)), *found))
+    _, place, lift.order = places[0]
     lift.set(node, place)
     to_reshape(node, lift.grown(node.outputs[0].name))
     lift.changed += 1
+
+
+def _readable(node: Any, axis: int, rank: int) -> bool:
+    """Whether everybody who reads a node's output can have the batch on this axis of it."""
+    for reader in node.outputs[0].outputs:
+        position = next(i for i, tensor in enumerate(reader.inputs) if tensor is node.outputs[0])
+        summed: int | None = None
+        if reader.op == "Gemm" and position == 0:
+            summed = 0 if reader.attrs.get("transA", 0) else 1
+        elif reader.op == "MatMul":
+            summed = rank - 1 if position == 0 else rank - 2
+        elif reader.op in _ALONG_LAST:
+            summed = int(reader.attrs.get("axis", -1)) % rank
+        elif reader.op in _BATCH_FIRST and axis != 0:
+            return False
+        if axis == summed:
+            return False
+    return True
 
 
 def _squeezed(lift: Lift, node: Any) -> None:

@@ -98,6 +98,15 @@ def heads_in_the_batch(g: Graph, x: Tensor) -> Tensor:
     return nn.transpose(g, nn.reshape(g, y, (12, 1, 12)), (1, 0, 2))
 
 
+def tokens_before_samples(g: Graph, x: Tensor) -> Tensor:
+    """Axes (token, batch, width) flattened to rows for a dense layer: all samples' first tokens come first."""
+    y = nn.transpose(g, nn.reshape(g, x, (1, 12, 12)), (1, 0, 2))
+    y = nn.reshape(g, y, (12, 12))
+    y = g.op("Gemm", y, g.weight((12, 12), 0.3), g.weight((12, 12), 1.0), shape=(12, 12))
+    y = nn.softmax(g, nn.mul(g, y, g.weight((12, 12), 1.0)))
+    return nn.transpose(g, nn.reshape(g, y, (12, 1, 12)), (1, 0, 2))
+
+
 def batch_as_channels(g: Graph, x: Tensor) -> Tensor:
     """Instance norm over (1, batch x channels), as an exporter of one sample may leave it."""
     return nn.instance_norm(g, nn.reshape(g, x, (1, 4, 6, 6)))
@@ -129,7 +138,8 @@ def shape_asked_for(g: Graph, x: Tensor) -> Tensor:
 BAKED: list[Layer] = [
     moved_there_and_back, rows_of_channels, expanded, tiled, cut_to_one_row, row_by_number, squeezed,
     flattened_from_the_batch, joined_with_a_constant, joined_with_what_all_share, constant_grid, resized_to_sizes,
-    recurrent, heads_in_the_batch, batch_as_channels, summed_by_letters, scattered, shape_asked_for,
+    recurrent, heads_in_the_batch, tokens_before_samples, batch_as_channels, summed_by_letters, scattered,
+    shape_asked_for,
 ]  # fmt: skip
 
 
@@ -151,8 +161,7 @@ def weights_of_data(g: Graph, x: Tensor) -> Tensor:
 
 
 def among_samples(g: Graph, x: Tensor) -> Tensor:
-    y = g.op("Softmax", nn.reshape(g, x, (1, 144)), shape=(1, 144), axis=0)
-    return nn.add(g, y, nn.reshape(g, x, (1, 144)))
+    return nn.add(g, g.op("Softmax", x, shape=x.shape, axis=0), x)
 
 
 def mean_of_samples(g: Graph, x: Tensor) -> Tensor:
@@ -182,7 +191,7 @@ def cut_in_the_batch(g: Graph, x: Tensor) -> Tensor:
 
 HELD: list[tuple[Layer, str]] = [
     (weights_of_data, "Conv Conv_1, which takes data of each sample as its weights"),
-    (among_samples, "Softmax Softmax_1, which works along the axis of the batch"),
+    (among_samples, "Softmax Softmax_0, which works along the axis of the batch"),
     (mean_of_samples, "ReduceMean ReduceMean_0, which reduces along the axis of the batch"),
     (joined_to_two, "Concat Concat_0, which joins along the axis of the batch"),
     (unknown_operator, "Shrink Shrink_0, which is no operator that a batch is known to pass"),
