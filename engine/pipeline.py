@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.backends import open_backend
+from engine.backends import Networks, open_backend
 from engine.backends.base import Backend
 from engine.errors import InputError, ModelError, explain
 from engine.frame import Frame
@@ -246,10 +246,10 @@ def open_pipeline(
     models = _find_models(profile)
     if any(model.contract.drawn_faces_only for model in models.values()):
         say("models: the tiny pack, drawn faces only")
-    if profile.precision != "fp32":
-        say(f"precision: that of the model files; {profile.precision} needs plans, which this release does not run")
     own = backend is None
     backend = backend or open_backend_for(profile, say=say)
+    if profile.precision != "fp32" and (backend.name == "cpu" or profile.session != "tensorrt"):
+        say(f"precision: that of the model files; {profile.precision} needs plans, which are for a GPU")
     try:
         return _open(backend, profile, models, pictures, sources, choice, size, colour, source_face)
     except BaseException:
@@ -261,7 +261,9 @@ def open_pipeline(
 def open_backend_for(profile: str | Path | Profile, *, say: Callable[[str], None] = lambda line: None) -> Backend:
     """The device that a profile asks for; raises DeviceError where it can't be had."""
     profile = _read_profile(profile)
-    return open_backend(profile.backend, threads=profile.threads or len(os.sched_getaffinity(0)), say=say)
+    networks = Networks(profile.session, profile.precision, f"python -m build_engines {profile.name}")
+    threads = profile.threads or len(os.sched_getaffinity(0))
+    return open_backend(profile.backend, threads=threads, say=say, networks=networks)
 
 
 def _read_profile(profile: str | Path | Profile) -> Profile:

@@ -108,7 +108,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Profile:
-    """One operating point. `threads` 0 means as many as the machine has cores for this process."""
+    """One operating point. `threads` 0 means as many as the machine has cores for this process.
+
+    `precision` and `session` are what a GPU runs the networks with: plans of this precision, or ONNX Runtime.
+    """
 
     name: str
     task: Literal["swap"]
@@ -116,6 +119,7 @@ class Profile:
     models: Models
     backend: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    session: Literal["tensorrt", "onnxruntime-cuda"] = "tensorrt"
     threads: int = 0
     slots: int = 6
     opacity: float = 1.0

@@ -16,7 +16,7 @@ from engine.errors import DeviceError, explain
 from engine.frame import Buffer
 from models.model_files import ModelFile
 
-__all__ = ["OrtCudaSession", "open_ort_cuda"]
+__all__ = ["OrtCudaSession", "open_ort_cuda", "provider_version"]
 
 _PROVIDER = "CUDAExecutionProvider"
 
@@ -25,13 +25,7 @@ class OrtCudaSession(OrtSession):
     """A model on the CUDA provider, bound to device memory once; a run only launches."""
 
     def __init__(self, backend: CudaBackend, model: ModelFile) -> None:
-        if _PROVIDER not in onnxruntime.get_available_providers():
-            got = ", ".join(onnxruntime.get_available_providers())
-            do = "pip install onnxruntime-gpu in place of onnxruntime"
-            raise DeviceError(explain('session = "onnxruntime-cuda"', _PROVIDER, got, do))
-        preload = getattr(onnxruntime, "preload_dlls", None)
-        if preload is not None:
-            preload()  # CUDA and cuDNN from their own wheels, where no system has them
+        provider_version()
         self._backend = backend
         self.place = ("cuda", backend.driver.facts.index)
         options = onnxruntime.SessionOptions()
@@ -64,3 +58,15 @@ class OrtCudaSession(OrtSession):
 def open_ort_cuda(backend: CudaBackend, model: ModelFile) -> OrtCudaSession:
     """A SessionOpener."""
     return OrtCudaSession(backend, model)
+
+
+def provider_version() -> str:
+    """ONNX Runtime's version, its CUDA provider made ready to load; raises DeviceError without one."""
+    if _PROVIDER not in onnxruntime.get_available_providers():
+        got = ", ".join(onnxruntime.get_available_providers())
+        do = "pip install onnxruntime-gpu in place of onnxruntime"
+        raise DeviceError(explain('session = "onnxruntime-cuda"', _PROVIDER, got, do))
+    preload = getattr(onnxruntime, "preload_dlls", None)
+    if preload is not None:
+        preload()  # CUDA and cuDNN from their own wheels, where no system has them
+    return str(onnxruntime.__version__)

@@ -273,7 +273,7 @@ def test_models_that_are_not_there_are_named_with_the_command(sample: Path) -> N
 
 def test_asking_for_a_gpu_that_is_not_there_is_an_error(sample: Path) -> None:
     profile = dataclasses.replace(load_profile("tiny"), backend="cuda")
-    with pytest.raises(DeviceError, match=r"^backend cuda: wanted a CUDA device and this engine's cuda backend, got "):
+    with pytest.raises(DeviceError, match=r"^backend cuda: wanted a CUDA device and the packages for it, got "):
         engine.open_pipeline(profile, source=sample / "source_1.png", size=SIZE)
 
 
