@@ -197,7 +197,7 @@ def test_what_can_not_be_computed_is_refused_by_name() -> None:
     stream = FeatureStream(facts)
     wrong = r"^audio samples: wanted float32 \[samples\], mono, -1..1, got int16 \[4\]; convert them with PcmInput$"
     with pytest.raises(InputError, match=wrong):
-        stream.push(np.zeros(4, np.int16))  # type: ignore[arg-type]
+        stream.push(np.zeros(4, np.int16))
 
 
 def test_a_tape_keeps_what_was_not_forgotten() -> None:
