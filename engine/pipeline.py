@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from engine.backends import Networks, open_backend
 from engine.backends.base import Backend
-from engine.errors import InputError, ModelError, explain
+from engine.errors import ModelError
 from engine.frame import Frame
 from engine.identity import Identity, PictureReader, SourceFace, latents_of
+from engine.request import FaceChoice, check_request, find_models, parse_faces
 from engine.stages.crop import Crop
 from engine.stages.detect import Detect
 from engine.stages.generate import Generate
@@ -35,8 +36,8 @@ from engine.stages.track import Track, allocate_faces
 from engine.timing import Timings
 from engine.video.pictures import read_picture
 from engine.video.turn import turned
-from kernels.launch import Colour, Select
-from models.model_files import ModelFile, ModelFileError, find
+from kernels.launch import Colour
+from models.model_files import ModelFile
 from models.spec import Spec
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
@@ -202,26 +203,6 @@ class Pipeline:
         self.close()
 
 
-@dataclass(frozen=True)
-class FaceChoice:
-    """Which faces are changed: a selection among all, or those like certain pictures."""
-
-    select: Select
-    like: tuple[Path, ...] = ()
-
-
-def parse_faces(given: Sequence[str]) -> FaceChoice:
-    """all, largest, leftmost, or one or more like=PICTURE; raises InputError for anything else."""
-    like = tuple(Path(one.removeprefix("like=")) for one in given if one.startswith("like="))
-    if like and len(like) == len(given):
-        return FaceChoice("all", like)
-    if len(given) == 1 and given[0] in ("all", "largest", "leftmost"):
-        return FaceChoice("largest" if given[0] == "largest" else "leftmost" if given[0] == "leftmost" else "all")
-    raise InputError(
-        explain("--faces", "all, largest, leftmost, or like=PICTURE once or more", " ".join(given), "name one")
-    )
-
-
 def open_pipeline(
     profile: str | Path | Profile,
     *,
@@ -240,10 +221,10 @@ def open_pipeline(
     """
     profile = _read_profile(profile)
     choice = parse_faces(faces)
-    _check_request(choice, sources, size)
+    check_request(choice, sources, size)
     # read before any model is loaded: a wrong path is found at once
     pictures = {path: read_picture(path) for path in (*sources, *choice.like)}
-    models = _find_models(profile)
+    models = find_models(profile)
     if any(model.contract.drawn_faces_only for model in models.values()):
         say("models: the tiny pack, drawn faces only")
     own = backend is None
@@ -322,70 +303,6 @@ def _open(
     )
     _warm_up(pipeline)
     return pipeline
-
-
-def _check_request(choice: FaceChoice, sources: Sequence[Path], size: tuple[int, int]) -> None:
-    if not sources or (choice.like and len(choice.like) != len(sources)):
-        wanted = f"{len(choice.like)} sources, one for each like=PICTURE" if choice.like else "a source picture"
-        raise InputError(explain("--source", wanted, f"{len(sources)}", "give as many pictures"))
-    if len(sources) > 1 and choice.select != "all":
-        raise InputError(
-            explain(
-                "--source", f"one source for --faces {choice.select}", f"{len(sources)}", "use like=PICTURE for each"
-            )
-        )
-    if min(size) < 1:
-        raise InputError(explain("open_pipeline", "a size of 1x1 px or more", f"{size[0]}x{size[1]}", "correct it"))
-
-
-def _find_models(profile: Profile) -> dict[str, ModelFile]:
-    """The file of each role that the profile fills; an embedder must be one that the swapper takes."""
-    roles = {
-        "detector": profile.models.detector,
-        "embedder": profile.models.embedder,
-        "swapper": profile.models.swapper,
-        "refiner": profile.models.refiner,
-    }
-    try:
-        models = {role: find(name) for role, name in roles.items() if name}
-    except ModelFileError as error:
-        raise ModelError(f"profile {profile.name}: {error}") from error
-    for role, model in models.items():
-        if model.contract.role != role:
-            raise ModelError(
-                explain(
-                    f"profile {profile.name}",
-                    f"a {role}",
-                    f"{model.contract.name}, a {model.contract.role}",
-                    "correct it",
-                )
-            )
-    _refuse_what_does_not_run(profile, models)
-    accepted = models["swapper"].contract.embedder
-    if models["embedder"].contract.name not in accepted:
-        raise ModelError(
-            explain(
-                f"profile {profile.name}",
-                f"an embedder that {models['swapper'].contract.name} takes ({', '.join(accepted)})",
-                models["embedder"].contract.name,
-                "correct the profile's models",
-            )
-        )
-    return models
-
-
-def _refuse_what_does_not_run(profile: Profile, models: dict[str, ModelFile]) -> None:
-    """Contracts that this release knows but has no stages for are refused by name, never run as something else."""
-    detector, swapper = models["detector"].contract, models["swapper"].contract
-    where = f"profile {profile.name}"
-    if detector.detector is None or detector.detector.kind != "scrfd" or detector.detector.letterbox != "top_left":
-        kind = detector.detector.kind if detector.detector else "none"
-        wanted = "a detector of SCRFD's kind, letterboxed at the top left"
-        raise ModelError(explain(where, wanted, f"{detector.name} ({kind})", "name det_10g or another SCRFD file"))
-    facts = swapper.swapper
-    if facts is None or facts.source != "embedding" or facts.identity_map:
-        wanted = "a swapper whose source is an embedding as it is"
-        raise ModelError(explain(where, wanted, swapper.name, "name inswapper_128 or another of that kind"))
 
 
 def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], colour: Colour) -> list[Frame]:

@@ -1,0 +1,99 @@
+"""What a caller asked for, checked before anything is opened: faces, sources, size, and the profile's models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputError, ModelError, explain
+from kernels.launch import Select
+from models.model_files import ModelFile, ModelFileError, find
+from profiles.profile import Profile
+
+__all__ = ["FaceChoice", "check_request", "find_models", "parse_faces"]
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """Which faces are changed: a selection among all, or those like certain pictures."""
+
+    select: Select
+    like: tuple[Path, ...] = ()
+
+
+def parse_faces(given: Sequence[str]) -> FaceChoice:
+    """all, largest, leftmost, or one or more like=PICTURE; raises InputError for anything else."""
+    like = tuple(Path(one.removeprefix("like=")) for one in given if one.startswith("like="))
+    if like and len(like) == len(given):
+        return FaceChoice("all", like)
+    if len(given) == 1 and given[0] in ("all", "largest", "leftmost"):
+        return FaceChoice("largest" if given[0] == "largest" else "leftmost" if given[0] == "leftmost" else "all")
+    raise InputError(
+        explain("--faces", "all, largest, leftmost, or like=PICTURE once or more", " ".join(given), "name one")
+    )
+
+
+def check_request(choice: FaceChoice, sources: Sequence[Path], size: tuple[int, int]) -> None:
+    """Raise InputError for sources that don't go with the choice of faces, and for an empty size."""
+    if not sources or (choice.like and len(choice.like) != len(sources)):
+        wanted = f"{len(choice.like)} sources, one for each like=PICTURE" if choice.like else "a source picture"
+        raise InputError(explain("--source", wanted, f"{len(sources)}", "give as many pictures"))
+    if len(sources) > 1 and choice.select != "all":
+        raise InputError(
+            explain(
+                "--source", f"one source for --faces {choice.select}", f"{len(sources)}", "use like=PICTURE for each"
+            )
+        )
+    if min(size) < 1:
+        raise InputError(explain("open_pipeline", "a size of 1x1 px or more", f"{size[0]}x{size[1]}", "correct it"))
+
+
+def find_models(profile: Profile) -> dict[str, ModelFile]:
+    """The file of each role that the profile fills; an embedder must be one that the swapper takes."""
+    roles = {
+        "detector": profile.models.detector,
+        "embedder": profile.models.embedder,
+        "swapper": profile.models.swapper,
+        "refiner": profile.models.refiner,
+    }
+    try:
+        models = {role: find(name) for role, name in roles.items() if name}
+    except ModelFileError as error:
+        raise ModelError(f"profile {profile.name}: {error}") from error
+    for role, model in models.items():
+        if model.contract.role != role:
+            raise ModelError(
+                explain(
+                    f"profile {profile.name}",
+                    f"a {role}",
+                    f"{model.contract.name}, a {model.contract.role}",
+                    "correct it",
+                )
+            )
+    _refuse_what_does_not_run(profile, models)
+    accepted = models["swapper"].contract.embedder
+    if models["embedder"].contract.name not in accepted:
+        raise ModelError(
+            explain(
+                f"profile {profile.name}",
+                f"an embedder that {models['swapper'].contract.name} takes ({', '.join(accepted)})",
+                models["embedder"].contract.name,
+                "correct the profile's models",
+            )
+        )
+    return models
+
+
+def _refuse_what_does_not_run(profile: Profile, models: dict[str, ModelFile]) -> None:
+    """Contracts that this release knows but has no stages for are refused by name, never run as something else."""
+    detector, swapper = models["detector"].contract, models["swapper"].contract
+    where = f"profile {profile.name}"
+    if detector.detector is None or detector.detector.kind != "scrfd" or detector.detector.letterbox != "top_left":
+        kind = detector.detector.kind if detector.detector else "none"
+        wanted = "a detector of SCRFD's kind, letterboxed at the top left"
+        raise ModelError(explain(where, wanted, f"{detector.name} ({kind})", "name det_10g or another SCRFD file"))
+    facts = swapper.swapper
+    if facts is None or facts.source != "embedding" or facts.identity_map:
+        wanted = "a swapper whose source is an embedding as it is"
+        raise ModelError(explain(where, wanted, swapper.name, "name inswapper_128 or another of that kind"))
