@@ -1,4 +1,4 @@
-"""python -m engine {demo,run,doctor}: arguments only."""
+"""python -m engine {demo,run,bench,doctor}: arguments only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from engine.profiler.options import add_profiler_options
+from engine.profiler.options import add_bench_options, add_profiler_options
 
 __all__ = ["main"]
 
@@ -14,8 +14,8 @@ __all__ = ["main"]
 def main(arguments: list[str] | None = None) -> int:
     """Parse the arguments, run one command and return its exit code.
 
-    0 done; 1 the run ended early or a check failed; 2 wrong arguments or input; 4 done, but some frames went
-    out unchanged; 130 interrupted.
+    0 done; 1 the run ended early or a check failed; 2 wrong arguments or input; 3 a benchmark's budget was missed;
+    4 done, but some frames went out unchanged; 130 interrupted.
     """
     parser = _parser()
     chosen = parser.parse_args(arguments)
@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         return commands.doctor()
     if chosen.command == "demo":
         return commands.demo(chosen.out, chosen.backend, chosen.threads)
+    if chosen.command == "bench":
+        return commands.bench(chosen)
     return commands.run(chosen)
 
 
@@ -84,9 +86,18 @@ def _parser() -> argparse.ArgumentParser:
             metavar="KEY=VALUE",
             help=f"an FFmpeg option for a live {end}; repeatable",
         )
+    run.add_argument(
+        "--decoder",
+        choices=("auto", "host", "dali"),
+        default="auto",
+        help="auto: on the GPU where the run is; dali: files, by way of RGB, not bit-exact",
+    )
     run.add_argument("--deinterlace", action="store_true", help="take interlaced input, deinterlaced by bwdif")
     _add_device(run)
     add_profiler_options(run)
+    bench = commands.add_parser("bench", help="what a profile costs on this machine, and whether a change helped")
+    add_bench_options(bench)
+    _add_device(bench)
     return parser
 
 

@@ -30,7 +30,7 @@ from engine.video.live_open import parse_options
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
 
-__all__ = ["demo", "doctor", "run"]
+__all__ = ["bench", "demo", "doctor", "run"]
 
 log = logging.getLogger("engine.commands")
 T = TypeVar("T")
@@ -125,6 +125,7 @@ def run(chosen: argparse.Namespace) -> int:
                 live=chosen.live,
                 input_options=parse_options(chosen.input_option, "--input-option"),
                 output_options=parse_options(chosen.output_option, "--output-option"),
+                decoder=chosen.decoder,
                 on_open=session.watch,
                 on_progress=report,
                 say=lambda line: _say(console, line),
@@ -137,6 +138,20 @@ def run(chosen: argparse.Namespace) -> int:
         return code
 
     return _guarded("run", console, work)
+
+
+def bench(chosen: argparse.Namespace) -> int:
+    """python -m engine bench."""
+    from engine.bench.command import run_bench, run_compare
+
+    console = Console()
+
+    def say(line: str) -> None:
+        _say(console, line)
+
+    if chosen.compare:
+        return _guarded("bench", console, lambda: run_compare(chosen.compare, say))
+    return _guarded("bench", console, lambda: run_bench(chosen, console, say))
 
 
 def _finish(console: Console, session: ProfilerSession, profile: Profile, result: RunResult, what: str) -> None:
