@@ -211,6 +211,18 @@ def test_hubert_on_a_file_is_chunked_as_published(backend: Backend, tmp_path: Pa
     assert conditions.look_ahead_ms > 20000, "as published it is no live encoder"
 
 
+def test_quiet_sound_and_silence_are_standardised_as_published(backend: Backend, tmp_path: Path) -> None:
+    """1e-7 beside the variance: silence stays silence, and a whisper is not blown up to full scale."""
+    path = listening_convolution(tmp_path / "hubert_large.onnx", "hubert_large", 400, 320, 1024)
+    whisper = (5e-4 * voice(4000, seed=12)).astype(np.float32)
+    for sound in (np.zeros(4000, np.float32), whisper):
+        wide = sound.astype(np.float64)
+        values = ((wide - wide.mean()) / np.sqrt(wide.var() + 1e-7)).astype(np.float32)
+        vectors = in_pieces(encoder_of(backend, path, "hubert_large"), sound, 640)
+        assert np.abs(vectors - run(path, input_values=values[None])[0][0]).max() < 2e-5
+    assert wide.var() < 1e-7 / 5
+
+
 @pytest.mark.parametrize("span", [Span(10, 2, 10), Span(10, 32, 10), Span(0, 1, 0)])
 def test_hubert_live_hears_a_stretch_around_the_new_vectors(span: Span, backend: Backend, tmp_path: Path) -> None:
     """With the file's loudness and a network that hears no further than one vector, live is the file."""
