@@ -138,6 +138,16 @@ def test_rows_come_as_soon_as_their_samples(name: str) -> None:
     assert waits[0] <= stream.look_ahead_ms + (0.0625 if framing.lead else 0.0)
 
 
+def test_a_row_waits_for_the_samples_that_its_beginning_mirrors() -> None:
+    """Where more than half of a window lies before the sound, the mirror decides."""
+    librosas, kaldis = (Framing(4, 10, 7, False, repeats_edge) for repeats_edge in (False, True))
+    assert librosas.samples_for(0) == 8
+    assert (librosas.rows_ready(7), librosas.rows_ready(8)) == (0, 2)
+    assert librosas.mirrored(np.arange(-7, 0), 8).tolist() == [7, 6, 5, 4, 3, 2, 1]
+    assert kaldis.samples_for(0) == 7
+    assert kaldis.mirrored(np.arange(-7, 0), 7).tolist() == [6, 5, 4, 3, 2, 1, 0]
+
+
 def test_look_ahead_of_every_front_end() -> None:
     ahead = {name: FeatureStream(features(name)).look_ahead_ms for name in FRONT_ENDS}
     assert ahead == {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import threading
 import wave
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.audio.pcm import PcmInput
+from engine.audio.pcm import PcmInput, Resampler
 from engine.audio.source import open_audio, read_audio
 from engine.errors import InputError, MediaError
 from tests.unit.media import make_clip
@@ -235,6 +237,50 @@ def test_a_pipe_is_read_while_it_is_written(tmp_path: Path) -> None:
     heard = read_audio(fifo, rate_hz=16000)
     writer.join()
     assert np.array_equal(heard, whole(sound, 16000))
+
+
+def test_standard_input_is_read(tmp_path: Path) -> None:
+    sound = (voice(16000, seed=9) * 32767).astype(np.int16)
+    path = write_wav(tmp_path / "w.wav", sound, 16000)
+    program = "from engine.audio.source import read_audio; print(len(read_audio('-', rate_hz=8000)))"
+    with path.open("rb") as file:
+        ended = subprocess.run([sys.executable, "-c", program], stdin=file, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "8000"
+
+
+def test_eight_bit_sound_is_centred(tmp_path: Path) -> None:
+    sound = tone(16000, 0.5)
+    path = write_wav(tmp_path / "8.wav", np.round(sound * 127 + 128).astype(np.uint8), 16000)
+    with open_audio(path, rate_hz=16000) as source:
+        heard = np.concatenate(list(source))
+        assert source.condition.clipped == 0
+    assert np.abs(heard - sound).max() < 1 / 100
+    pcm = PcmInput(16000, to_rate_hz=16000)
+    pcm.push(np.array([0, 2, 128, 255], np.uint8))
+    assert pcm.condition.clipped == 2
+
+
+def test_sound_that_begins_late_says_when(tmp_path: Path) -> None:
+    path = encode(tmp_path / "late.mkv", "pcm_s16le", 16000, tone(16000, 0.5), lambda at: at + 8000)
+    with open_audio(path, rate_hz=16000) as source:
+        assert len(np.concatenate(list(source))) == 8000
+        assert source.start_s == Fraction(1, 2)
+
+
+def test_a_change_of_rate_and_layout_in_mid_stream_is_followed() -> None:
+    resampler, heard = Resampler(16000), list[F32]()
+    for rate_hz, layout, channels in ((48000, "stereo", 2), (16000, "mono", 1), (44100, "5.1", 6)):
+        array = np.repeat(tone(rate_hz, 1.0)[None], channels, axis=0)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(array), format="fltp", layout=layout)
+        frame.sample_rate = rate_hz
+        heard.append(resampler.push(frame))
+    heard.append(resampler.flush())
+    whole_of_it = np.concatenate(heard)
+    assert len(whole_of_it) == pytest.approx(48000, abs=3)
+    for second in range(3):
+        part = whole_of_it[16000 * second + 500 : 16000 * (second + 1) - 500]
+        assert np.argmax(np.abs(np.fft.rfft(part))) == pytest.approx(440 * len(part) / 16000, abs=1)
+        assert np.sqrt(2 * np.mean(part**2)) == pytest.approx(0.3, rel=0.01)
 
 
 def test_what_holds_no_sound_is_refused_by_name(tmp_path: Path) -> None:
