@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from models.tiny.renderer.build import library
+from models.tiny.renderer.build import film_library, library
 
 Floats = npt.NDArray[np.float32]
 
@@ -37,46 +37,53 @@ _CLOTH = np.array(
 
 
 @functools.cache
-def names(group: int) -> tuple[str, ...]:
-    """Parameter names of a group: 0 inner (who), 1 outer (hair, outline, clothes), 2 moment (pose, mouth, light)."""
-    text: bytes = library().face_names(group)
+def names(group: int, look: str = "classic") -> tuple[str, ...]:
+    """Parameter names of a group: 0 inner (who), 1 outer (hair, outline, clothes), 2 moment (pose, mouth, light).
+
+    Each group of the film look begins with the classic look's names.
+    """
+    text: bytes = film_library().film_names(group) if look == "film" else library().face_names(group)
     return tuple(text.decode().rstrip(",").split(","))
 
 
 @functools.cache
-def _index(group: int) -> dict[str, int]:
-    return {name: i for i, name in enumerate(names(group))}
+def _index(group: int, look: str = "classic") -> dict[str, int]:
+    return {name: i for i, name in enumerate(names(group, look))}
 
 
 @dataclass(frozen=True)
 class Person:
-    """One drawn person. inner [26] is who it is, in -1..1; outer [24] and moment [28] stay when a face is swapped."""
+    """One drawn person. inner is who it is, in -1..1; outer and moment stay when a face is swapped.
+
+    Lengths: 26, 24 and 28 in the classic look; 36, 38 and 47 in the film look.
+    """
 
     inner: Floats
     outer: Floats
     moment: Floats
+    look: str = field(default="classic", kw_only=True)
 
     def vector(self) -> Floats:
-        """All parameters in the order that the renderer reads, float32 [78]."""
+        """All parameters in the order that the renderer reads, float32."""
         return np.ascontiguousarray(np.concatenate([self.inner, self.outer, self.moment]), dtype=np.float32)
 
     def set(self, values: Mapping[str, float]) -> Person:
         """A copy with the named parameters changed; KeyError names an unknown one."""
         parts = [self.inner.copy(), self.outer.copy(), self.moment.copy()]
         for name, value in values.items():
-            group = next((g for g in range(3) if name in _index(g)), None)
+            group = next((g for g in range(3) if name in _index(g, self.look)), None)
             if group is None:
                 raise KeyError(
                     f"Person.set: wanted a renderer parameter, got {name!r}; see models/tiny/renderer/params.h"
                 )
-            parts[group][_index(group)[name]] = value
-        return Person(*parts)
+            parts[group][_index(group, self.look)[name]] = value
+        return Person(*parts, look=self.look)
 
     def get(self, name: str) -> float:
         """The value of one parameter."""
         for group, part in enumerate((self.inner, self.outer, self.moment)):
-            if name in _index(group):
-                return float(part[_index(group)[name]])
+            if name in _index(group, self.look):
+                return float(part[_index(group, self.look)[name]])
         raise KeyError(f"Person.get: wanted a renderer parameter, got {name!r}; see models/tiny/renderer/params.h")
 
     def wearing_face_of(self, other: Person) -> Person:
@@ -89,10 +96,11 @@ def random_inner(rng: np.random.Generator) -> Floats:
     return rng.uniform(-1.0, 1.0, len(names(0))).astype(np.float32)
 
 
-def _fill(group: int, values: Mapping[str, float]) -> Floats:
-    out = np.zeros(len(names(group)), np.float32)
+def fill(group: int, values: Mapping[str, float], look: str = "classic") -> Floats:
+    """A group's vector from named values; the rest is 0."""
+    out = np.zeros(len(names(group, look)), np.float32)
     for name, value in values.items():
-        out[_index(group)[name]] = value
+        out[_index(group, look)[name]] = value
     return out
 
 
@@ -121,7 +129,7 @@ def random_outer(rng: np.random.Generator, inner: Floats) -> Floats:
     for name, colour in (("hair", hair), ("cloth", cloth), ("hat", _colour(rng, _CLOTH, 0.4))):
         values.update({f"{name}_{c}": float(v) for c, v in zip("rgb", colour, strict=True)})
     values["neck_tone"], values["neck_hue"] = float(inner[0]), float(inner[1])
-    return _fill(1, values)
+    return fill(1, values)
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,7 @@ def random_moment(rng: np.random.Generator, within: Range = Range()) -> Floats:
     thing = rng.uniform(0.08, 0.9, 3)
     for name, colour in (("glasses", rim), ("occluder", thing)):
         values.update({f"{name}_{c}": float(v) for c, v in zip("rgb", colour, strict=True)})
-    return _fill(2, values)
+    return fill(2, values)
 
 
 def random_person(rng: np.random.Generator, within: Range = Range()) -> Person:

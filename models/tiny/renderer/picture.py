@@ -1,4 +1,4 @@
-"""Pictures of drawn people with exact labels: five points, box, visible-face mask."""
+"""Pictures of drawn people with exact labels: points, box, visible-face mask; in the film look also 19 classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.tiny.renderer.build import library
+from models.tiny.renderer.build import film_library, library
 from models.tiny.renderer.person import Floats, Person
 
 Bytes = npt.NDArray[np.uint8]
@@ -24,9 +24,16 @@ ARCFACE_128: Doubles = ARCFACE_112 + np.array([8.0, 0.0])
 _EXTENT = (-2.6, -2.9, 2.6, 4.3)
 
 
+# The parser's classes in the order of BiSeNet's published contracts; left is the image's left.
+CLASSES = (
+    "background", "skin", "left brow", "right brow", "left eye", "right eye", "glasses", "left ear", "right ear",
+    "earring", "nose", "mouth", "upper lip", "lower lip", "neck", "necklace", "cloth", "hair", "hat",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Labels:
-    """Truth of one drawn face. points_px [5,2]; box_xyxy_px [4], hairline to chin, not clipped to the picture."""
+    """Truth of one drawn face. points_px [5|68|98,2]; box_xyxy_px [4], hairline to chin, not clipped to the picture."""
 
     points_px: Doubles
     box_xyxy_px: Doubles
@@ -66,10 +73,22 @@ def place(centre_px: tuple[float, float], pixels_per_unit: float, turn_deg: floa
     return np.array([[c, -s, centre_px[0]], [s, c, centre_px[1]]])
 
 
-def geometry(person: Person) -> tuple[Doubles, Doubles]:
-    """Five points [5,2] and the face's box [4] in head units, before any view."""
-    points, box = np.empty((5, 2), np.float32), np.empty(4, np.float32)
-    library().face_geometry(_pointer(person.vector()), _pointer(points), _pointer(box))
+def geometry(person: Person, count: int = 5) -> tuple[Doubles, Doubles]:
+    """Points [count,2] and the face's box [4] in head units, before any view.
+
+    count: 5; in the film look also 68 (iBUG's order) and 98 (WFLW's order). A point that the head itself hides lies
+    where it is on the head. Raises ValueError for another count.
+    """
+    if count not in ((5, 68, 98) if person.look == "film" else (5,)):
+        raise ValueError(
+            f"geometry: wanted 5 points, or 68 or 98 of the film look, got {count} of the {person.look} look; "
+            "draw the person in the film look"
+        )
+    points, box = np.empty((count, 2), np.float32), np.empty(4, np.float32)
+    if person.look == "film":
+        film_library().film_geometry(_pointer(person.vector()), count, _pointer(points), _pointer(box))
+    else:
+        library().face_geometry(_pointer(person.vector()), _pointer(points), _pointer(box))
     return points.astype(np.float64), box.astype(np.float64)
 
 
@@ -78,11 +97,21 @@ def aligned(person: Person, template_px: Doubles) -> Doubles:
     return similarity(geometry(person)[0], template_px)
 
 
-def labels(person: Person, pixels_from_head: Doubles) -> Labels:
-    """Exact points and box of a person in a picture."""
-    points, box = geometry(person)
+def labels(person: Person, pixels_from_head: Doubles, count: int = 5) -> Labels:
+    """Exact points and box of a person in a picture; count as for geometry."""
+    points, box = geometry(person, count)
     corners = apply(pixels_from_head, np.array([(box[i], box[j]) for i in (0, 2) for j in (1, 3)]))
     return Labels(apply(pixels_from_head, points), np.concatenate([corners.min(0), corners.max(0)]))
+
+
+def _region(person: Person, pixels_from_head: Doubles, width: int, height: int) -> npt.NDArray[np.int32]:
+    x0, y0, x1, y1 = _EXTENT
+    outline = apply(pixels_from_head, np.array([(x0, y0), (x1, y0), (x0, y1), (x1, y1)]))
+    low, high = np.floor(outline.min(0)), np.ceil(outline.max(0)) + 1
+    if person.get("occluder") > 0.5:
+        low, high = np.array([0.0, 0.0]), np.array([float(width), float(height)])
+    corners = [max(low[0], 0), max(low[1], 0), min(high[0], width), min(high[1], height)]
+    return np.array(corners, np.float64).astype(np.int32)
 
 
 def draw(
@@ -92,32 +121,48 @@ def draw(
     mask: Bytes | None = None,
     samples: int = 0,
     threads: int = 1,
+    classes: Bytes | None = None,
 ) -> None:
     """Draws a person over image [h,w,3] RGB in place, and its visible face (255 = all) into mask [h,w].
 
-    samples: rays along a pixel's side; 0 takes 2 for small faces, whose features are finer than a pixel.
+    samples: rays along a pixel's side; 0 takes 2 for small faces, whose features are finer than a pixel. The film look
+    knows 1, 2 and 4; left to itself it takes 2 along edges and on small faces, 4 on tiny ones. It can also write the
+    parser's classes (see CLASSES) into classes [h,w], where the person covers the picture.
     """
     height, width = image.shape[:2]
     scale = float(np.hypot(pixels_from_head[0, 0], pixels_from_head[1, 0]))
-    x0, y0, x1, y1 = _EXTENT
-    outline = apply(pixels_from_head, np.array([(x0, y0), (x1, y0), (x0, y1), (x1, y1)]))
-    low, high = np.floor(outline.min(0)), np.ceil(outline.max(0)) + 1
-    if person.get("occluder") > 0.5:
-        low, high = np.array([0.0, 0.0]), np.array([float(width), float(height)])
-    region = np.array([max(low[0], 0), max(low[1], 0), min(high[0], width), min(high[1], height)], np.float64).astype(
-        np.int32
-    )
+    region = _region(person, pixels_from_head, width, height)
     view: Floats = np.ascontiguousarray(inverse(pixels_from_head), np.float32)
     null = ctypes.POINTER(ctypes.c_uint8)()
+    if person.look == "film":
+        side = samples or (0 if scale >= 22.0 else (2 if scale >= 9.0 else 4))
+        if samples not in (0, 1, 2, 4):
+            raise ValueError(f"draw: wanted 1, 2 or 4 samples along a pixel's side, got {samples}; choose one of them")
+        if region[2] > region[0] and region[3] > region[1]:
+            film_library().film_draw(
+                _pointer(person.vector()), _pointer(view), _pointer(image), null if mask is None else _pointer(mask),
+                null if classes is None else _pointer(classes), width, _pointer(region), side, threads,
+            )  # fmt: skip
+        return
+    if classes is not None:
+        raise ValueError(
+            "draw: wanted a person of the film look for classes, got the classic look; cast one with look='film'"
+        )
     library().face_draw(
         _pointer(person.vector()), _pointer(view), _pointer(image), null if mask is None else _pointer(mask),
         width, height, _pointer(region), samples or (2 if scale < 22.0 else 1), threads,
     )  # fmt: skip
 
 
-def backdrop(seed: int, style: int, width: int, height: int) -> Bytes:
-    """A background [h,w,3]: style 0 soft studio, 1 with lights and panels, 2 clutter."""
+def backdrop(seed: int, style: int, width: int, height: int, look: str = "classic") -> Bytes:
+    """A background [h,w,3]: style 0 soft studio, 1 with lights and panels, 2 clutter.
+
+    In the film look: 0 studio, 1 room, 2 garden, 3 evening street, all out of focus.
+    """
     image = np.empty((height, width, 3), np.uint8)
+    if look == "film":
+        film_library().film_backdrop(seed & 0xFFFFFFFF, style, _pointer(image), width, height)
+        return image
     library().backdrop_draw(seed & 0xFFFFFFFF, style, _pointer(image), width, height)
     return image
 
