@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from profiles.profile import Profile
 
 __all__ = ["twins_in_place"]
 
+ROOT = Path(__file__).parents[2]
 VARIABLE = "FACE_ENGINE_MODELS"
 
 
@@ -24,26 +27,15 @@ def twins_in_place(profile: Profile) -> Iterator[dict[str, str]]:
     The user's own files are neither used nor touched. Yields the twins' names by role. Raises ModelError for a model
     that has no twin.
     """
-    from models.twins import TWINS, TwinError, write_twin
-    from models.twins.registry import cache_folder
-
-    names = {role: name for role, name in vars(profile.models).items() if name and isinstance(name, str)}
-    folder = cache_folder().parent / "twin-models"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    names = {role: name for role, name in vars(profile.models).items() if name}
     index = {}
-    for role, name in names.items():
-        if name not in TWINS:
-            got = f"{name}, which has none"
-            raise ModelError(
-                explain("bench --twins", f"a twin for the {role}", got, "python -m models.twins lists them")
-            )
-        try:
-            path = write_twin(name)
-        except TwinError as error:
-            raise ModelError(str(error)) from error
+    for name in names.values():
+        path = _write(name)
+        folder = path.parent.parent / "twin-models"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         digest = sha256_of(path)
         _link(path, folder / f"{digest}.onnx")
-        index[TWINS[name].contract or name] = {"sha256": digest, "name": path.name}
+        index[name] = {"sha256": digest, "name": path.name}
     _keep(folder / "index.json", json.dumps(index, indent=1, sort_keys=True))
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(folder)
@@ -54,6 +46,16 @@ def twins_in_place(profile: Profile) -> Iterator[dict[str, str]]:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+
+
+def _write(name: str) -> Path:
+    """The twin's file in the cache; in a process of its own, since the runtime does not import what builds models."""
+    command = [sys.executable, "-m", "models.twins", name]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ModelError(explain("bench --twins", f"a twin of {name}", why, "python -m models.twins lists them"))
+    return Path(done.stdout.splitlines()[0].rpartition("  (")[0])
 
 
 def _link(path: Path, target: Path) -> None:
