@@ -42,7 +42,7 @@ from models.spec import Spec
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
 
-__all__ = ["FaceChoice", "Pipeline", "open_backend_for", "open_pipeline", "parse_faces"]
+__all__ = ["FaceChoice", "Pipeline", "open_backend_for", "open_pipeline", "parse_faces", "warm_up"]
 
 
 @dataclass
@@ -301,7 +301,7 @@ def _open(
         identities=identities,
         face_counts=backend.face_counts(room),
     )
-    _warm_up(pipeline)
+    warm_up(pipeline)
     return pipeline
 
 
@@ -313,11 +313,11 @@ def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], 
     return frames
 
 
-def _warm_up(pipeline: Pipeline) -> None:
+def warm_up(pipeline: Pipeline) -> None:
     """Bind every face count, run every path once at open, and record what the backend can replay.
 
     Pages are read in, thread pools and networks started. They run on whatever the zeroed buffers hold; what they
-    leave in tracks and thumbnail is forgotten at the end.
+    leave in tracks and thumbnail is forgotten at the end. Whoever replaces a stage calls it again.
     """
     backend, counts = pipeline.backend, pipeline.face_counts
     pipeline.detect.prepare()

@@ -78,7 +78,9 @@ class FrameSlots:
         self._planar_ptr = 0
 
     def open(self, frames: Sequence[Nv12Buffer]) -> None:
-        """Make marks, staging and downloads for these frames, which are of one size."""
+        """Make marks, staging and downloads for these frames, which are of one size; once."""
+        if all(frame.memory.ptr in self._slots for frame in frames):
+            return
         for frame in frames:
             event = self._driver.event
             self._slots[frame.memory.ptr] = Slot(frame, event(), event(), event())

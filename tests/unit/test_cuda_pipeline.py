@@ -21,6 +21,7 @@ from engine.pipeline import Pipeline, open_pipeline
 from kernels.launch import Colour
 from profiles.profile import Profile, load_profile
 from tests.clips import U8, decoded
+from tests.discipline import broken_by
 from tests.recording.driver import RecordingDriver
 from tests.recording.flows import file_mode, live_mode, to_i420, to_nv12
 from tests.recording.sessions import open_backend
@@ -104,16 +105,8 @@ def test_a_warm_frame_makes_two_graph_launches_two_copies_and_one_wait(plain: Pi
     before = dataclasses.replace(plain.backend.counters)
     calls = counted(plain, lambda: list(file_mode(plain, pictures[:10], ahead=1)))
     frames_run = 10
-    assert calls["cuGraphLaunch"] == 2 * frames_run
-    assert calls["cuMemcpyHtoDAsync"] == calls["cuMemcpyDtoHAsync"] == frames_run  # the frame in, the frame out
-    # one wait for the number of faces, and the encoder's own thread waits for its picture
-    assert calls["cuEventSynchronize"] == 2 * frames_run
+    assert broken_by(calls, frames_run) == []
     assert plain.backend.counters.waits - before.waits == frames_run
-    allowed = {
-        "cuGraphLaunch", "cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuEventSynchronize", "cuEventRecord",
-        "cuStreamWaitEvent", "cuEventQuery", "cuEventElapsedTime",
-    }  # fmt: skip
-    assert set(calls) <= allowed
     after = plain.backend.counters
     assert (after.allocations, after.uploads, after.downloads, after.launches) == (
         before.allocations,
@@ -123,6 +116,22 @@ def test_a_warm_frame_makes_two_graph_launches_two_copies_and_one_wait(plain: Pi
     )
     assert after.frame_copies - before.frame_copies == 2 * frames_run
     assert after.replays - before.replays == 2 * frames_run
+
+
+def test_slack_is_called_by_its_name(plain: Pipeline, frames: list[U8]) -> None:
+    """The discipline's check can fail: an upload, a look at the device, a wait for a stream."""
+    pictures = [to_nv12(frame, i) for i, frame in enumerate(frames)]
+
+    def slack() -> None:
+        list(file_mode(plain, pictures[:2], ahead=1))
+        plain.backend.to_host(plain.detect.count)
+        plain.detect.forget()
+
+    assert broken_by(counted(plain, slack), 2) == [
+        "cuMemcpyHtoDAsync: wanted 1 a frame, got 3 in 2",
+        "cuMemcpyDtoHAsync: wanted 1 a frame, got 3 in 2",
+        "cuStreamSynchronize: wanted none, got 1",
+    ]
 
 
 def test_a_frame_without_faces_makes_one_graph_launch(plain: Pipeline) -> None:
