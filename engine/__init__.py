@@ -69,6 +69,7 @@ def run(
     live: bool = False,
     input_options: Mapping[str, str] | None = None,
     output_options: Mapping[str, str] | None = None,
+    decoder: Literal["auto", "host", "dali"] = "auto",
     on_open: Callable[[Timings], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -83,6 +84,8 @@ def run(
     own pace: the newest picture wins, drops are counted in `RunResult.live`, and the run lasts until the input ends or
     KeyboardInterrupt, after which a file is finished under its name. `output` may then be an address too, or `-`. The
     options are FFmpeg's, for the two ends.
+
+    `decoder`: auto is the GPU's where the run is on one; dali is DALI's, of files, by way of RGB and not bit-exact.
 
     Raises what `open_pipeline` raises, MediaError for input that can't be read, OutputError for output that
     can't be written.
@@ -100,6 +103,7 @@ def run(
         live=live,
         input_options=input_options,
         output_options=output_options,
+        decoder=decoder,
         on_open=on_open,
         on_progress=on_progress,
         say=say,

@@ -281,6 +281,9 @@ def write_frame(pipeline: Pipeline, sink: Sink, frame: Frame, picture: DecodedFr
 
     The frame's slot may be used again when this returns.
     """
+    if sink.takes_device:
+        sink.write_device(pipeline.backend.encoder_planes(frame.nv12, copy=not sink.lets_go), picture)
+        return
     download = pipeline.backend.download(frame.nv12)
     try:
         luma, chroma = turned(download.wait_planes(), -turn_deg)

@@ -21,7 +21,7 @@ from engine.video.pyav import (
 )
 from engine.video.source import DecodedFrame
 
-__all__ = ["CODECS", "EncoderSettings", "FramePacker", "add_encoder"]
+__all__ = ["CODECS", "EncoderSettings", "FramePacker", "add_encoder", "configure_colour"]
 
 #: Name to (FFmpeg's encoder, the pixel format in which it takes 4:2:0).
 CODECS: Final = {"h264": ("libx264", "nv12"), "hevc": ("libx265", "yuv420p")}
@@ -111,12 +111,7 @@ def _configure(context: av.VideoCodecContext, info: VideoInfo, settings: Encoder
     context.pix_fmt = CODECS[settings.codec][1]
     context.thread_count = settings.threads
     context.thread_type = cast(Any, "FRAME")
-    context.colorspace = colour.matrix_tag
-    context.color_primaries = colour.primaries_tag
-    context.color_trc = colour.transfer_tag
-    context.color_range = colour.range_tag
-    if info.sample_aspect:
-        context.sample_aspect_ratio = info.sample_aspect
+    configure_colour(context, info)
     context.options = {"preset": settings.preset, "crf": str(settings.quality)}
     context.options |= {"a53cc": "1", "udu_sei": "1"}  # captions and user data, where a picture has them
     if settings.is_live:
@@ -133,6 +128,17 @@ def _configure(context: av.VideoCodecContext, info: VideoInfo, settings: Encoder
     if parameters:
         key = "x264-params" if settings.codec == "h264" else "x265-params"
         context.options[key] = ":".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def configure_colour(context: av.VideoCodecContext, info: VideoInfo) -> None:
+    """Colour tags and pixel shape of the source, for any encoder."""
+    colour = info.colour
+    context.colorspace = colour.matrix_tag
+    context.color_primaries = colour.primaries_tag
+    context.color_trc = colour.transfer_tag
+    context.color_range = colour.range_tag
+    if info.sample_aspect:
+        context.sample_aspect_ratio = info.sample_aspect
 
 
 def _configure_live(context: av.VideoCodecContext, info: VideoInfo, settings: EncoderSettings) -> None:

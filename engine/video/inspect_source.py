@@ -13,7 +13,7 @@ import av
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, StreamInfo, VideoInfo
 from engine.video.planes import conversion_note, planes_format
-from engine.video.pyav import chroma_location, picture_format, side_data_of, without_unknown_side_data
+from engine.video.pyav import chroma_location, is_on_device, picture_format, side_data_of, without_unknown_side_data
 
 __all__ = ["colour_of", "describe", "display_matrix", "refuse_what_we_cannot", "stated_end_s"]
 
@@ -125,6 +125,8 @@ def stated_end_s(container: av.container.InputContainer, stream: av.VideoStream)
 
 def _side_data(frame: av.VideoFrame) -> dict[str, bytes]:
     found = side_data_of(frame)
+    if found is None and is_on_device(frame):
+        return {}  # the filter that helps on the host takes no surface
     return found if found is not None else side_data_of(without_unknown_side_data(frame)) or {}
 
 

@@ -27,7 +27,7 @@ from engine.video.inspect_source import colour_of, refuse_what_we_cannot
 from engine.video.live_clock import TIME_BASE, CaptureClock, own_ticks
 from engine.video.live_open import LiveOptions, open_live_container
 from engine.video.pyav import FFMPEG_ERRORS, is_on_device, words
-from engine.video.source import DecodedFrame, PassThrough, Source
+from engine.video.source import DecodedFrame, PassThrough, Source, on_device_or_host
 
 __all__ = ["LiveCounts", "LiveInput"]
 
@@ -60,7 +60,9 @@ class _Connection(Source):
     input, and are old.
     """
 
-    def __init__(self, uri: str, options: LiveOptions, *, threads: int, deinterlace: bool, paced: bool) -> None:
+    def __init__(
+        self, uri: str, options: LiveOptions, decoder: Any, *, threads: int, deinterlace: bool, paced: bool
+    ) -> None:
         self._arrived: dict[int, int] = {}
         self._now_ns = time.perf_counter_ns()
         self._paced = paced
@@ -69,9 +71,16 @@ class _Connection(Source):
         self.is_fresh = paced
         self._opened_ns = 0
         self._hurry = threading.Event()
-        container = open_live_container(uri, options)
+        container = open_live_container(uri, options, decoder)
         try:
-            super().__init__(uri, container, threads=threads, deinterlace=deinterlace, low_delay=True)
+            super().__init__(
+                uri,
+                container,
+                threads=threads,
+                deinterlace=deinterlace,
+                low_delay=True,
+                on_device=decoder is not None,
+            )
         except BaseException:
             container.close()
             raise
@@ -138,13 +147,14 @@ class LiveInput:
         options: LiveOptions,
         deinterlace: bool = False,
         paced: bool = False,
+        on_device: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.uri = uri
         self.counts = LiveCounts()
         self.clock = CaptureClock()
         self._threads, self._options, self._deinterlace, self._paced = threads, options, deinterlace, paced
-        self._say = say
+        self._say, self._on_device = say, on_device
         self._notes: list[str] = []
         self.lost = ""
         self._begun = threading.Event()
@@ -315,7 +325,22 @@ class LiveInput:
         return same_colour and (frame.width, frame.height) == (run.width_px, run.height_px)
 
     def _connect(self, options: LiveOptions) -> _Connection:
-        return _Connection(self.uri, options, threads=self._threads, deinterlace=self._deinterlace, paced=self._paced)
+        def opened(decoder: Any) -> _Connection:
+            return _Connection(
+                self.uri,
+                options,
+                decoder,
+                threads=self._threads,
+                deinterlace=self._deinterlace,
+                paced=self._paced,
+            )
+
+        if not self._on_device:
+            return opened(None)
+        made = on_device_or_host(opened)
+        # what can't be on the GPU now won't be when the input comes back
+        self._on_device = made.is_on_device
+        return made
 
     def _comes_back(self, broke: MediaError | None, stop: threading.Event) -> bool:
         """Try again with longer and longer pauses. False: it stays away, or the run is being stopped."""
@@ -325,7 +350,7 @@ class LiveInput:
         start = time.monotonic()
         if limit_s:
             self._tell(f"{self.uri} broke off ({said}): trying again for {limit_s:.0f} s")
-        self._waiting.set()
+            self._waiting.set()
         last: BaseException | None = broke
         tries = 0
         while not stop.is_set() and (left_s := start + limit_s - time.monotonic()) > 0:

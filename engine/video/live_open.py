@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import av
 
@@ -56,15 +56,22 @@ def parse_options(given: list[str], where: str) -> dict[str, str]:
     return options
 
 
-def open_live_container(uri: str, options: LiveOptions) -> av.container.InputContainer:
-    """Open a camera, address or file with little buffering. Raises MediaError within `open_timeout_s` or so."""
+def open_live_container(uri: str, options: LiveOptions, decoder: Any = None) -> av.container.InputContainer:
+    """Open a camera, address or file with little buffering. Raises MediaError within `open_timeout_s` or so.
+
+    decoder: of a GPU, or None; where it can't be had, PermissionError or what FFmpeg has to say comes as it is.
+    """
     wanted = _ffmpeg_options(uri, options)
     timeout = (options.open_timeout_s, options.read_timeout_s)
     start = time.monotonic()
     name, form = (uri, "video4linux2") if is_camera(uri) else (ffmpeg_url(uri), None)
     try:
-        return av.open(name, "r", format=form, options=wanted, timeout=timeout, metadata_errors="replace")
+        return av.open(
+            name, "r", format=form, options=wanted, timeout=timeout, metadata_errors="replace", hwaccel=decoder
+        )
     except FFMPEG_ERRORS as error:
+        if decoder is not None and isinstance(error, PermissionError):
+            raise
         waited_s = time.monotonic() - start
         if isinstance(error, av.error.ExitError):  # our own timeout: FFmpeg says no more than "exit requested"
             said, do = f"nothing in {waited_s:.1f} s", "start the sender, or wait longer (live.open_timeout_s)"

@@ -10,7 +10,7 @@ import av.filter
 
 from engine.errors import MediaError, explain
 from engine.video.info import Colour
-from engine.video.pyav import FFMPEG_ERRORS, U8Plane, plane_view, reformat, words
+from engine.video.pyav import FFMPEG_ERRORS, U8Plane, is_on_device, plane_view, reformat, words
 
 __all__ = [
     "DIRECT_FORMATS",
@@ -104,7 +104,7 @@ class Converter:
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
         """The frame to take planes from. Raises MediaError where FFmpeg can't convert."""
-        if frame.format.name in DIRECT_FORMATS:
+        if frame.format.name in DIRECT_FORMATS or is_on_device(frame):
             return frame
         try:
             return reformat(frame, self.planes_format, **self._options)

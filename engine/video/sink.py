@@ -25,11 +25,13 @@ import av
 from engine.errors import InputError, OutputError, explain
 from engine.video.address import AddressPlace, is_address, open_address
 from engine.video.ai_altered import append_xmp_box
+from engine.video.captions import with_captions
 from engine.video.carry import Expected, Origin, add_streams, copy_metadata, is_cover, open_muxer, what_was_lost
 from engine.video.encoder import CARRIED_SIDE_DATA, CODECS, EncoderSettings, FramePacker, add_encoder, even
 from engine.video.live_clock import TIME_BASE
+from engine.video.nvenc import DeviceFrames, add_nvenc, why_not_nvenc
 from engine.video.output_place import OutputPlace
-from engine.video.pyav import FFMPEG_ERRORS, U8Plane, words
+from engine.video.pyav import FFMPEG_ERRORS, U8Plane, side_data_of, words
 from engine.video.source import DecodedFrame, PassThrough
 
 __all__ = ["Sink", "open_sink"]
@@ -54,8 +56,14 @@ _EXPECTED_SIDE_DATA: Final = frozenset({
 class Sink:
     """An output being written. Made by `open_sink`; calls from several threads take turns."""
 
-    def __init__(self, place: OutputPlace | AddressPlace, source: Origin, settings: EncoderSettings) -> None:
-        self._place = place
+    def __init__(
+        self,
+        place: OutputPlace | AddressPlace,
+        source: Origin,
+        settings: EncoderSettings,
+        device: DeviceFrames | None = None,
+    ) -> None:
+        self._place, self._device, self._settings = place, device, settings
         self._is_address = isinstance(place, AddressPlace)
         self._muxer = place.muxer if isinstance(place, AddressPlace) else _MUXERS[place.suffix]
         self._lock = threading.RLock()
@@ -65,10 +73,14 @@ class Sink:
         self._durations: dict[int, int] = {}
         self._last_dts: dict[int, int] = {}
         self._lost_side_data: set[str] = set()
+        self._captions: dict[int, bytes] = {}
+        self._is_started = False
+        self._early_packets: list[PassThrough] = []
         self.frames_written = 0
         info = source.info
         self._size_px = (info.width_px, info.height_px)
-        self._packer = FramePacker(info.width_px, info.height_px, CODECS[settings.codec][1])
+        if device is None:
+            self._packer = FramePacker(info.width_px, info.height_px, CODECS[settings.codec][1])
         self._open(source, settings)
         if (even(info.width_px), even(info.height_px)) != self._size_px:
             self._notes.append(
@@ -92,6 +104,11 @@ class Sink:
         lost = tuple(f"{kind} on pictures is not carried" for kind in sorted(self._lost_side_data))
         return tuple(self._notes) + lost
 
+    def note(self, line: str) -> None:
+        """Add a line to `notes`, once."""
+        if line not in self._notes:
+            self._notes.append(line)
+
     def __enter__(self) -> Sink:
         return self
 
@@ -114,12 +131,35 @@ class Sink:
             self._check_open()
             y, uv = planes
             self._check_shapes(y, uv)
-            if frame.duration:
-                self._durations[frame.pts] = frame.duration
-            if self._muxer == "matroska" and (frame.pts * frame.time_base * 1000).denominator != 1:
-                self._note_once("mkv counts time in whole ms: time stamps are rounded to that")
-            self._lost_side_data |= frame.side_data - CARRIED_SIDE_DATA - _EXPECTED_SIDE_DATA
+            self._account_for(frame, CARRIED_SIDE_DATA)
             self._mux(self._video.encode(self._packer.pack(y, uv, frame)))
+            self.frames_written += 1
+
+    @property
+    def takes_device(self) -> bool:
+        """True when pictures are encoded on the GPU: `write_device` takes them, not `write`."""
+        return self._device is not None
+
+    @property
+    def lets_go(self) -> bool:
+        """True when `write_device` is done with its planes when it returns; else the encoder may hold them."""
+        return self._settings.is_live
+
+    def write_device(self, planes: tuple[Any, Any], frame: DecodedFrame) -> None:
+        """As `write`, for planes in device memory: y [H, W], uv [H / 2, W], uint8, by DLPack; no copy.
+
+        They become ready on the stream that the sink was opened with. Captions are carried over.
+        """
+        with self._lock, self._explained(f"picture {frame.index}"):
+            self._check_open()
+            if self._device is None:
+                raise InputError(explain("Sink.write_device", "a sink on a device", "one on the host", "call write"))
+            self._account_for(frame, frozenset({"A53_CC"}))
+            if triplets := (side_data_of(frame.carried) or {}).get("A53_CC"):
+                self._captions[frame.pts] = triplets
+            packets = self._video.encode(self._device.frame(planes, frame))
+            self._start()
+            self._mux(packets)
             self.frames_written += 1
 
     def pass_through(self, item: PassThrough) -> None:
@@ -129,6 +169,9 @@ class Sink:
         """
         with self._lock, self._explained(f"a packet of stream {item.stream_index}"):
             self._check_open()
+            if not self._is_started:
+                self._early_packets.append(item)
+                return
             stream = self._streams.get(item.stream_index)
             if stream is None:
                 return
@@ -137,14 +180,14 @@ class Sink:
                 packet.dts = packet.pts
             if packet.dts is None:
                 if not is_cover(stream):
-                    self._note_once(f"stream {item.stream_index}: packets without a time stamp are left out")
+                    self.note(f"stream {item.stream_index}: packets without a time stamp are left out")
                     return
                 packet.dts = packet.pts = 0  # cover pictures have none
             # Two subtitles may start together, two packets of sound may not.
             first_dts = self._last_dts.get(item.stream_index, packet.dts - 1) + (stream.type in ("audio", "video"))
             if packet.dts < first_dts:
                 # Muxers refuse the whole file for one such packet.
-                self._note_once(f"stream {item.stream_index}: time stamps that did not increase were moved later")
+                self.note(f"stream {item.stream_index}: time stamps that did not increase were moved later")
                 packet.dts = first_dts
                 packet.pts = max(packet.dts, packet.pts if packet.pts is not None else packet.dts)
             self._last_dts[item.stream_index] = packet.dts
@@ -223,11 +266,17 @@ class Sink:
                 container = open_address(self._place)
             else:
                 container = open_muxer(str(self._place.temporary), self._muxer, source)
-            video = add_encoder(container, self._place.name, source.info, settings)
+            if self._device is not None:
+                video = add_nvenc(container, source.info, settings)
+            else:
+                video = add_encoder(container, self._place.name, source.info, settings)
             self._streams, notes = add_streams(container, self._muxer, source)
             copy_metadata(container, video, source, timecode=timecode)
             try:
-                container.start_encoding()
+                # NVENC opens with its first picture, and the header needs what it says then
+                if self._device is None:
+                    container.start_encoding()
+                    self._is_started = True
             except FFMPEG_ERRORS as error:
                 if timecode and source.info.timecode:
                     self._notes.append(f"timecode {source.info.timecode} is not carried: {words(error)}")
@@ -241,10 +290,30 @@ class Sink:
             self._notes += notes
             return
 
+    def _start(self) -> None:
+        """Write the header, once the encoder is open, and what had to wait for it."""
+        if self._is_started:
+            return
+        self._container.start_encoding()
+        self._is_started = True
+        waiting, self._early_packets = self._early_packets, []
+        for item in waiting:
+            self.pass_through(item)
+
+    def _account_for(self, frame: DecodedFrame, carried: frozenset[str]) -> None:
+        if frame.duration:
+            self._durations[frame.pts] = frame.duration
+        if self._muxer == "matroska" and (frame.pts * frame.time_base * 1000).denominator != 1:
+            self.note("mkv counts time in whole ms: time stamps are rounded to that")
+        self._lost_side_data |= frame.side_data - carried - _EXPECTED_SIDE_DATA
+
     def _mux(self, packets: list[av.Packet[Any]]) -> None:
-        for packet in packets:
+        for made in packets:
+            packet = made
             if packet.pts is not None:
                 packet.duration = self._durations.pop(packet.pts, packet.duration)
+                if triplets := self._captions.pop(packet.pts, b""):
+                    packet = with_captions(packet, triplets, self._settings.codec)
             if self._sends_early:
                 self._make_early(packet)
             self._container.mux_one(packet)
@@ -253,10 +322,6 @@ class Sink:
         """Both clocks begin at EARLY_TICKS; pictures keep 0 as the start of their decode stamps."""
         if packet.pts is not None and packet.dts is not None:
             packet.pts += round(EARLY_TICKS * TIME_BASE / packet.time_base)
-
-    def _note_once(self, note: str) -> None:
-        if note not in self._notes:
-            self._notes.append(note)
 
     def _finish_container(self) -> None:
         if not self._failed:
@@ -306,13 +371,15 @@ def open_sink(
     is_live: bool = False,
     max_kbps: int = 0,
     options: Mapping[str, str] | None = None,
+    device_stream: int | None = None,
 ) -> Sink:
     """Open an output (.mp4, .mov, .mkv or an address) for the pictures of `source`, and write its header.
 
     quality: CRF, 0 (lossless) to 51. threads: of the encoder. preset: x264's and x265's names. An existing
     file is replaced, in one step and only when the new one is complete, unless `overwrite` is False.
     Everything of the source but the picture is carried over; what can't be is in `Sink.notes`. is_live, max_kbps: see
-    EncoderSettings. options: of FFmpeg, for an address.
+    EncoderSettings. options: of FFmpeg, for an address. device_stream: handle of the CUstream on which device memory
+    becomes ready: pictures are then encoded on the GPU where it can (`Sink.takes_device`), else `notes` say why not.
     Raises OutputError before any work: place, name, equal to the input, encoder missing or refusing.
     """
     if codec not in CODECS:
@@ -326,8 +393,14 @@ def open_sink(
         place = AddressPlace(str(path), options or {})
     else:
         place = OutputPlace(path, suffixes=tuple(_MUXERS), inputs=(source.uri,), overwrite=overwrite)
+    settings = EncoderSettings(codec, quality, preset, threads, is_live, max_kbps=max_kbps)
+    why_not = why_not_nvenc(source.info, settings) if device_stream is not None else ""
+    device = DeviceFrames(source.info, device_stream) if device_stream is not None and why_not is None else None
     try:
-        return Sink(place, source, EncoderSettings(codec, quality, preset, threads, is_live, max_kbps=max_kbps))
+        sink = Sink(place, source, settings, device)
+        if why_not:
+            sink.note(why_not)
+        return sink
     except BaseException:
         place.discard()
         raise

@@ -11,123 +11,40 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import av
 from av.codec.context import Flags as CodecFlags
 
 from engine.errors import InputError, MediaError, explain
+from engine.video.decoded import DecodedFrame, PassThrough
+from engine.video.device import NO_DECODER, cuda_decoder, keep_more_surfaces, no_gpu_note, why_on_host
 from engine.video.info import Colour, VideoInfo
 from engine.video.inspect_source import colour_of, describe, refuse_what_we_cannot, stated_end_s
-from engine.video.planes import Converter, Deinterlacer, planes_of
+from engine.video.planes import Converter, Deinterlacer
 from engine.video.pyav import (
     FFMPEG_ERRORS,
-    U8Plane,
     ffmpeg_url,
-    is_on_device,
     is_url,
     picture_format,
-    side_data_of,
     words,
     words_on_retry,
 )
+from engine.video.what_is_video import pick_video, refuse_path
 
-__all__ = ["DecodedFrame", "PassThrough", "Source", "open_source"]
+__all__ = ["DecodedFrame", "PassThrough", "Source", "on_device_or_host", "open_source"]
 
 # A stream whose first picture has not come by then is not going to decode.
 _PACKETS_UNTIL_FIRST_FRAME = 5000
 
+# On the GPU: in the hand-over, in the pipeline's slots and on its way into them.
+_SURFACES_HELD = 8
+
 # Less is disorder between neighbours, which is repaired; more is a file joined from several.
 _JUMP_BACK_S = 1.0
-
-# Of x264 and x265, as they are in every stream that these made.
-_ENCODER_SETTINGS_UUIDS = (
-    bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef"),
-    bytes.fromhex("2ca2de09b51747dbbb55a4fe7fc2fc4e"),
-)
-
-
-@dataclass(frozen=True)
-class DecodedFrame:
-    """One picture, in display order.
-
-    `av_frame` holds the planes in 8-bit 4:2:0 and the side data (captions, timecode). Its memory belongs
-    to the decoder and is valid as long as this object or a view of it lives; it must never be written.
-    """
-
-    index: int  # 0, 1, 2, ... in the order delivered
-    pts: int  # strictly increasing, in ticks of time_base
-    time_base: Fraction
-    duration: int | None  # ticks; None where the file does not say
-    av_frame: av.VideoFrame
-    carried: av.VideoFrame  # the frame as decoded, before any conversion: where side data is read
-    arrived_ns: int = 0  # time.perf_counter_ns, when the packet with this picture came in; live sources only
-
-    @property
-    def time_s(self) -> float:
-        """Presentation time in seconds."""
-        return float(self.pts * self.time_base)
-
-    @property
-    def side_data(self) -> frozenset[str]:
-        """Names of the side data on this frame, e.g. A53_CC, S12M_TIMECODE; UNKNOWN if PyAV can't name one.
-
-        The settings that x264 and x265 leave in their first picture are no data of the user's: not among them.
-        """
-        found = side_data_of(self.carried)
-        if found is None:
-            return frozenset({"UNKNOWN"})
-        if found.get("SEI_UNREGISTERED", b"")[:16] in _ENCODER_SETTINGS_UUIDS:
-            del found["SEI_UNREGISTERED"]
-        return frozenset(found)
-
-    def planes(self) -> tuple[U8Plane, ...]:
-        """Read-only uint8 views, rows `strides[0]` bytes apart, no copy.
-
-        (y, u, v) for yuv420p and yuvj420p: y HxW, u and v ceil(H/2) x ceil(W/2).
-        (y, uv) for nv12: uv is ceil(H/2) x 2*ceil(W/2), u and v alternating.
-        Valid as long as the views live. Never writable: decoders predict later pictures from this memory.
-        """
-        return planes_of(self.av_frame)
-
-    def device_planes(self) -> tuple[Any, Any] | None:
-        """(y, uv) on the GPU as DLPack exporters, uint8 y [H, W] and uv [H / 2, W / 2, 2]; None on the host.
-
-        They are the decoder's surfaces: read them, never write them, and order the read after the legacy
-        default stream, on which FFmpeg decodes. Valid as long as this object lives.
-        """
-        if not is_on_device(self.av_frame):
-            return None
-        y, uv = self.av_frame.planes
-        return y, uv
-
-    def copy_nv12_into(self, y: U8Plane, uv: U8Plane) -> None:
-        """Copy this picture into NV12 memory: y HxW, uv ceil(H/2) x 2*ceil(W/2), any row pitch. Exact."""
-        planes = self.planes()
-        y[:] = planes[0]
-        if len(planes) == 2:
-            uv[:] = planes[1]
-        else:
-            uv[:, 0::2] = planes[1]
-            uv[:, 1::2] = planes[2]
-
-
-@dataclass(frozen=True)
-class PassThrough:
-    """A packet of a stream that is not processed, to be handed to `Sink.pass_through` unchanged."""
-
-    packet: av.Packet[Any]
-    index: int | None = None  # where an input that was opened again numbers its streams in another way
-
-    @property
-    def stream_index(self) -> int:
-        """Index among `VideoInfo.streams`."""
-        return self.packet.stream_index if self.index is None else self.index
 
 
 class Source:
@@ -143,6 +60,7 @@ class Source:
         threads: int,
         deinterlace: bool,
         low_delay: bool = False,
+        on_device: bool = False,
     ) -> None:
         self.container = container
         self.uri = uri
@@ -153,19 +71,24 @@ class Source:
         self._late_notes: list[str] = []
         self._pending: deque[av.VideoFrame | PassThrough] = deque()
         self._video_end_s = self._others_end_s = 0.0
-        self.video_stream = _pick_video(uri, container)
+        self.video_stream = pick_video(uri, container)
         self.video_stream.thread_count = threads
         # frame threads hold one picture back for each of them
         several = "SLICE" if low_delay else "AUTO"
         self.video_stream.thread_type = cast(Any, several if threads > 1 else "NONE")
         if low_delay:
             self.video_stream.codec_context.flags |= int(CodecFlags.low_delay)
+        if on_device:
+            keep_more_surfaces(self.video_stream, _SURFACES_HELD)
         self._packets = container.demux()
         first = self._read_first_frame()
         self._first_format = picture_format(first).name
         self._first_tags = (int(first.colorspace), int(first.color_range))
         self.info = describe(uri, container, self.video_stream, first)
         refuse_what_we_cannot(self.info, first, deinterlace=deinterlace)
+        #: Why pictures come in host memory though the GPU was asked for; None where they stay on it.
+        self.why_on_host = why_on_host(self.info, first, deinterlace=deinterlace) if on_device else None
+        self.is_on_device = on_device and self.why_on_host is None
         self._deinterlacer = Deinterlacer(self.video_stream) if deinterlace else None
         self._convert = Converter(uri, picture_format(first), self.info.colour)
 
@@ -173,6 +96,11 @@ class Source:
     def notes(self) -> tuple[str, ...]:
         """What a user should know: what was found at open and what came up since."""
         return self.info.notes + tuple(self._late_notes)
+
+    def note(self, line: str) -> None:
+        """Add a line to `notes`, once."""
+        if line not in self._late_notes:
+            self._late_notes.append(line)
 
     def __enter__(self) -> Source:
         return self
@@ -295,10 +223,10 @@ class Source:
         """A time stamp after the last one: muxers refuse missing, equal and backward ones."""
         tick = max(1, round(1 / (self.info.rate * self.info.time_base)))
         if pts is None:
-            self._note_once("some pictures had no time stamp; it was counted up from the average rate")
+            self.note("some pictures had no time stamp; it was counted up from the average rate")
             return 0 if last_pts is None else last_pts + tick
         if last_pts is not None and pts <= last_pts:
-            self._note_once("some time stamps did not increase; they were moved to one tick later")
+            self.note("some time stamps did not increase; they were moved to one tick later")
             return last_pts + 1
         return pts
 
@@ -315,10 +243,6 @@ class Source:
                     "split the file where it was joined",
                 )
             )
-
-    def _note_once(self, note: str) -> None:
-        if note not in self._late_notes:
-            self._late_notes.append(note)
 
     def _refuse_changes(self, index: int, frame: av.VideoFrame) -> None:
         if (frame.width, frame.height) != (self.info.width_px, self.info.height_px):
@@ -377,57 +301,56 @@ class Source:
             )
 
 
-def open_source(uri: str | Path, *, threads: int, deinterlace: bool = False) -> Source:
+def open_source(uri: str | Path, *, threads: int, deinterlace: bool = False, on_device: bool = False) -> Source:
     """Open a video file or stream (anything FFmpeg reads) and decode its first picture.
 
     threads: of the decoder, at least 1. deinterlace: turn interlaced pictures into progressive ones (bwdif)
-    rather than refuse them. Raises InputError for a missing, empty or unreadable path, MediaError for what
-    is no video, does not decode, or is refused by name (HDR transfers, interlaced).
+    rather than refuse them. on_device: decode on the GPU and leave the pictures there; where that can't be, the
+    pictures come on the host and `notes` say why. Raises InputError for a missing, empty or unreadable path,
+    MediaError for what is no video, does not decode, or is refused by name (HDR transfers, interlaced).
     """
     name = str(uri)
     if threads < 1:
         raise InputError(explain("open_source", "threads of 1 or more", threads, "raise the thread budget"))
     if not is_url(name):
-        _refuse_path(name)
+        refuse_path(name)
+
+    def opened(decoder: Any) -> Source:
+        container = av.open(ffmpeg_url(name), "r", metadata_errors="replace", hwaccel=decoder)
+        try:
+            return Source(name, container, threads=threads, deinterlace=deinterlace, on_device=decoder is not None)
+        except BaseException:
+            container.close()
+            raise
+
     try:
-        container = av.open(ffmpeg_url(name), "r", metadata_errors="replace")
+        return on_device_or_host(opened) if on_device else opened(None)
     except FFMPEG_ERRORS as error:
         said = words(error) if is_url(name) else words_on_retry(error, lambda: av.open(ffmpeg_url(name)))
         raise MediaError(explain(name, "a video that FFmpeg can read", said, "check the path and the file")) from error
-    try:
-        return Source(name, container, threads=threads, deinterlace=deinterlace)
-    except BaseException:
-        container.close()
-        raise
+
+
+AnySource = TypeVar("AnySource", bound=Source)
+
+
+def on_device_or_host(opened: Callable[[Any], AnySource]) -> AnySource:
+    """What `opened` makes with the GPU's decoder, or, with a note that says why, without it."""
+    decoder = cuda_decoder()
+    note = no_gpu_note(None)
+    if decoder is not None:
+        try:
+            source = opened(decoder)
+        except NO_DECODER as error:
+            note = no_gpu_note(error)
+        else:
+            if source.why_on_host is None:
+                return source
+            note = f"decoded on the host: {source.why_on_host}"
+            source.close()
+    source = opened(None)
+    source.note(note)
+    return source
 
 
 def _in_words(colour: Colour) -> str:
     return f"{colour.matrix.upper().replace('BT', 'BT.')} in {'full' if colour.full_range else 'limited'} range"
-
-
-def _refuse_path(name: str) -> None:
-    path = Path(name)
-    try:
-        if not path.exists():
-            raise InputError(explain(name, "a video file", "no such file", "check the path"))
-        if path.is_dir():
-            raise InputError(explain(name, "a video file", "a folder", "name a file in it"))
-        if path.is_file() and path.stat().st_size == 0:
-            raise InputError(explain(name, "a video file", "an empty file", "fetch or export it again"))
-    except OSError as error:
-        raise InputError(explain(name, "a video file", words(error), "check the path")) from error
-
-
-def _pick_video(uri: str, container: av.container.InputContainer) -> av.VideoStream:
-    if container.format.name == "tty":  # FFmpeg's demuxer for text, which it plays as ANSI art
-        raise MediaError(explain(uri, "a video", "a text file", "check the path"))
-    for stream in container.streams.video:
-        cover = bool(stream.disposition & av.stream.Disposition.attached_pic)
-        if not cover and stream.codec_context is not None:
-            return stream
-    if any(stream.codec_context is None for stream in container.streams.video):
-        got = "a codec without a decoder in this build of FFmpeg"
-    else:  # what counts as video here is a cover picture
-        kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
-        got = "only " + (" and ".join(sorted(kinds, reverse=True)) or "an empty container")
-    raise MediaError(explain(uri, "a video stream", got, "name a file that holds video"))

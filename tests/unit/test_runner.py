@@ -194,7 +194,7 @@ def test_a_bad_output_is_refused_before_a_model_is_loaded(
     def never(*_: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("engine.pipeline.find", never)
+    monkeypatch.setattr("engine.request.find", never)
     with pytest.raises(OutputError):
         engine.run("tiny", source, clip, tmp_path / "missing" / "out.mp4")
     with pytest.raises((OutputError, InputError)):
@@ -395,7 +395,7 @@ def test_a_bad_picture_output_is_refused_before_a_model_is_loaded(
     def never(*_: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("engine.pipeline.find", never)
+    monkeypatch.setattr("engine.request.find", never)
     for out in (tmp_path / "missing" / "out.png", tmp_path / "out.mp4"):
         with pytest.raises(OutputError):
             engine.run("tiny", source, sample / "source_2.png", out)
