@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.backends.base import Backend
+from engine.frame import Buffer
 from kernels.compile import HostTarget, compile_cubin
 from kernels.launch import Arg, Colour, Nv12, Target, Tensor
 from kernels.reference import Picture
+from models.spec import Spec
 
 GUARD = 0xA5  # fills the bytes between a row's end and its pitch: a kernel that writes there is caught
 
@@ -103,18 +106,59 @@ class CudaDevice:
         return values[0] if values else None
 
 
+class BackendDevice:
+    """A backend of the engine: its memory, its stream, its launches."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.target: Target = backend
+
+    def put(self, array: npt.NDArray[Any]) -> DeviceTensor:
+        own = np.ascontiguousarray(array)
+        buffer = self.backend.allocate(_spec(str(own.dtype), own.shape))
+        self.backend.upload(own, buffer)
+        return DeviceTensor(buffer.ptr, own.shape, str(own.dtype), own.nbytes)
+
+    def get(self, tensor: Tensor) -> npt.NDArray[Any]:
+        return self.backend.to_host(Buffer(_spec(tensor.dtype, tensor.shape), tensor.ptr, None))
+
+
+def _spec(dtype: str, shape: tuple[int, ...]) -> Spec:
+    return Spec(dtype, shape)  # type: ignore[arg-type]  # NumPy's name, one of Spec's
+
+
 _CUDA: list[CudaDevice] = []
+_GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cuda", "cuda backend")]
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Device:
+@pytest.fixture(params=["cpu", *_GPU])
+def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     """Each kind of device in turn; the GPU is asked of the ``gpu`` fixture, which skips or fails without one."""
     if request.param == "cpu":
-        return HostDevice(2)
+        yield HostDevice(2)
+        return
     request.getfixturevalue("gpu")
     if not _CUDA:
         _CUDA.append(CudaDevice())
-    return _CUDA[0]
+    if request.param == "cuda":
+        yield _CUDA[0]
+        return
+    backend = open_cuda()
+    yield BackendDevice(backend)
+    backend.close()
+
+
+def open_cuda() -> Backend:
+    """The cuda backend on the first GPU, for kernels: it opens no network."""
+    from engine.backends.cuda import CudaBackend
+    from engine.backends.cuda_driver import CudaDriver
+
+    driver = CudaDriver()
+
+    def no_network(backend: Any, model: Any) -> Any:
+        raise AssertionError("these tests open no network")
+
+    return CudaBackend(driver, compile_cubin(driver.facts.arch), no_network)
 
 
 @pytest.fixture
