@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -179,6 +180,17 @@ def test_mouth_shapes_stand_where_dh_live_puts_them(backend: Backend, twins: Pat
     arrays += list(conditions.flush())
     assert np.array_equal(np.stack(arrays), shapes[4:14].reshape(10, 6))
     assert conditions.look_ahead_ms == max(waits_ms) == 195.0
+
+
+def test_silence_behind_the_sound_makes_no_frames(backend: Backend, twins: Path) -> None:
+    """A contract that asks for more silence than its windows need gives no more frames than the sound has."""
+    file = model_file(write_twin("dh_live_audio2bs", twins), "dh_live_audio2bs")
+    contract = replace(file.contract, audio=replace(facts_of(file.contract), pad_behind=16000))
+    encoder = Encoder(backend, backend.open_session(replace(file, contract=contract)))
+    sound = voice(640 * 10, seed=3)
+    assert len(in_pieces(encoder, sound, 640)) > 30
+    conditions = Conditions(load_contract("dinet_five_ref"), Fraction(25), encoder=encoder)
+    assert len(in_pieces(conditions, sound, 640)) == 10
 
 
 def test_barge_in_forgets_sound_and_state(backend: Backend, twins: Path) -> None:

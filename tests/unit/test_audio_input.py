@@ -227,6 +227,34 @@ def test_lost_packets_are_counted_and_leave_silence(tmp_path: Path) -> None:
     assert np.corrcoef(ends)[0, 1] > 0.99, "what follows stays in its place"
 
 
+@pytest.mark.parametrize("broken", [(5,), (2, 3, 6)])
+def test_packets_that_do_not_decode_are_counted(broken: tuple[int, ...], tmp_path: Path) -> None:
+    sound = voice(48000, rate_hz=48000, seed=8)
+    path = encode(tmp_path / "a.mkv", "flac", 48000, sound)
+    intact, data = read_audio(path, rate_hz=16000), bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(cast(Any, packet)) for packet in container.demux(audio=0) if packet.size]
+    for number in broken:
+        at = data.index(packets[number])
+        data[at : at + 16] = bytes(16)
+    path.write_bytes(data)
+    with open_audio(path, rate_hz=16000) as source:
+        heard = np.concatenate(list(source))
+        assert source.condition.lost_packets == len(broken)
+        assert source.condition.filled_s > 0.02 * len(broken)
+    assert len(heard) == pytest.approx(len(intact), abs=4)
+    assert np.corrcoef(heard[-2000:-100], intact[-2000:-100])[0, 1] > 0.99
+    for packet in packets:
+        at = data.find(packet)
+        if at >= 0:
+            data[at : at + 16] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(
+        MediaError, match=r"a.mkv: wanted sound of some length, got 0 s of it, \d+ packets did not decode: "
+    ):
+        read_audio(path, rate_hz=16000)
+
+
 def test_a_pipe_is_read_while_it_is_written(tmp_path: Path) -> None:
     sound = (voice(16000, seed=9) * 32767).astype(np.int16)
     path = write_wav(tmp_path / "w.wav", sound, 16000)
