@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import subprocess
 import sys
 import threading
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -253,6 +254,25 @@ def test_packets_that_do_not_decode_are_counted(broken: tuple[int, ...], tmp_pat
         MediaError, match=r"a.mkv: wanted sound of some length, got 0 s of it, \d+ packets did not decode: "
     ):
         read_audio(path, rate_hz=16000)
+
+
+def test_a_container_that_breaks_off_gives_what_came_before(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", "flac", 48000, voice(48000, rate_hz=48000, seed=8))
+    intact = read_audio(path, rate_hz=16000)
+    with open_audio(path, rate_hz=16000) as source:
+        container: Any = source._container
+
+        class BreaksOff:
+            def demux(self, stream: Any) -> Iterator[Any]:
+                yield from itertools.islice(container.demux(stream), 6)
+                raise av.InvalidDataError(1, "the connection was lost")
+
+        source._container = cast(Any, BreaksOff())
+        heard = np.concatenate(list(source))
+        source._container = container
+        assert source.condition.lost_packets == 1
+    assert 6000 < len(heard) < 14000
+    assert np.array_equal(heard[:-100], intact[: len(heard) - 100])
 
 
 def test_a_pipe_is_read_while_it_is_written(tmp_path: Path) -> None:
