@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import onnx
 
 from build_engines.flavour import Flavour, this_machine
 from build_engines.judge import Candidate, Precision
@@ -142,15 +146,18 @@ def build_one(
     """One plan with its manifest, written; raises BuildError, and then nothing is."""
     reset_peak_memory()
     typed = model.typed(key.shapes)
+    bound = {item.name for item in (*typed.graph.graph.input, *typed.graph.graph.output)}
     start = time.perf_counter()
-    built = flavour.build(
-        typed.graph.SerializeToString(),
-        key.arch,
-        where=key.contract,
-        timings=load_timings(key),
-        own_tactics=key.options.get("tactics") == "own",
-        on_progress=on_progress,
-    )
+    with tempfile.TemporaryDirectory(prefix="face-engine-") as folder:
+        typed, path = replace(typed, graph=None), _to_file(typed.graph, Path(folder))
+        built = flavour.build(
+            path,
+            key.arch,
+            where=key.contract,
+            timings=load_timings(key),
+            own_tactics=key.options.get("tactics") == "own",
+            on_progress=on_progress,
+        )
     keep_timings(key, built.timings)
     drift = {}
     for name, one in typed.drift.items():
@@ -159,7 +166,7 @@ def build_one(
         key=key,
         plan_sha256=sha256(built.plan).hexdigest(),
         plan_bytes=len(built.plan),
-        tensors=dict(model.file.tensors),
+        tensors={name: there for name, there in model.file.tensors.items() if there in bound},
         drift=drift,
         drift_source="simulated",
         layers=typed.layers,
@@ -170,6 +177,15 @@ def build_one(
     )
     write_plan(built.plan, manifest, constants(model.file))
     return _row(manifest, len(built.plan), "built")
+
+
+def _to_file(graph: Any, folder: Path) -> Path:
+    """The graph as a file with its weights beside it; what it held in memory is given back before TensorRT reads it."""
+    path = folder / "model.onnx"
+    onnx.save(graph, str(path), save_as_external_data=True, location="weights.bin", size_threshold=1024)
+    graph.Clear()
+    gc.collect()
+    return path
 
 
 def _row(manifest: Manifest, plan_bytes: int, state: Literal["built", "unchanged"]) -> Row:

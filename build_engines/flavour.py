@@ -12,6 +12,7 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 __all__ = ["FLAVOURS", "BuildError", "Built", "Flavour", "Machine", "find_flavour", "this_machine"]
@@ -36,7 +37,7 @@ class Machine:
 class Built:
     """A serialised plan, the warnings of its build, and what it learned of timings (empty where it keeps none)."""
 
-    plan: bytes
+    plan: memoryview
     warnings: tuple[str, ...]
     timings: bytes = b""
 
@@ -68,7 +69,7 @@ class Flavour:
 
     def build(
         self,
-        onnx: bytes,
+        onnx: bytes | Path,
         arch: str,
         *,
         where: str,
@@ -79,6 +80,7 @@ class Flavour:
     ) -> Built:
         """A plan for static shapes and types that stand in the graph; raises BuildError.
 
+        `onnx` is a model's bytes, or its file with its weights beside it, which are then held in memory once less.
         `arch` is a name of `architectures`, or that of this machine's GPU. `timings` is what an earlier build of
         this flavour learned on this GPU; another's is ignored. `own_tactics` leaves cuBLAS and cuDNN out where the
         flavour would call them, for machines that lack those libraries. `on_progress` gets a phase, the step and
@@ -91,7 +93,7 @@ class Flavour:
             raise _error(where, "a builder", log)
         network, strong = _network(trt, builder), self.binds_types
         parser = trt.OnnxParser(network, log)
-        if not parser.parse(onnx):
+        if not (parser.parse(onnx) if isinstance(onnx, bytes) else parser.parse_from_file(str(onnx))):
             words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
             raise BuildError(f"{where}: wanted a graph that {self.name} reads, got {words}; rewrite the operator")
         config = builder.create_builder_config()
@@ -113,7 +115,7 @@ class Flavour:
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise _error(where, f"a plan for {arch or 'this GPU'}", log)
-        return Built(bytes(plan), tuple(log.warnings), bytes(cache.serialize()) if cache is not None else b"")
+        return Built(memoryview(plan), tuple(log.warnings), bytes(cache.serialize()) if cache is not None else b"")
 
     def _aim(self, config: Any, arch: str, where: str) -> None:
         """Set the target; only RTX builds for a GPU that is not there."""

@@ -187,6 +187,7 @@ def _rewrite_graph(model: ModelFile, wanted: _Wanted) -> Rewritten:
     before = len(graph.nodes)
     places = {"outputs cut off": _cut_outputs(model, graph), "unused initializers left out": _unused(model)}
     _set_shapes(model, graph, wanted.shapes if wanted.direct else wanted.of(1).shapes)
+    places["inputs held at one value"] = _hold(model, graph)
     tidy(graph)
     for name, step in REWRITES:
         places[name] = step(graph)
@@ -279,6 +280,19 @@ def _cut_outputs(model: ModelFile, graph: Any) -> int:
 def _unused(model: ModelFile) -> int:
     onnx_file = read_onnx(model.path)
     return sum(item.name not in onnx_file.consumed for item in onnx_file.initializers)
+
+
+def _hold(model: ModelFile, graph: Any) -> int:
+    """Make constants of the whole numbers that every run holds at one value; returns how many.
+
+    They place and size things (a streaming encoder's offset), and TensorRT sizes nothing by an input's value.
+    """
+    held = {model.tensors[name]: value for name, value in model.contract.constants.items()}
+    found = [tensor for tensor in graph.inputs if tensor.name in held and np.issubdtype(tensor.dtype, np.integer)]
+    for tensor in found:
+        graph.inputs.remove(tensor)
+        tensor.to_constant(np.full(tensor.shape, held[tensor.name], dtype=tensor.dtype))
+    return len(found)
 
 
 def _set_shapes(model: ModelFile, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:

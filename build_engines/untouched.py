@@ -94,16 +94,21 @@ def _runs(model: ModelFile, rewritten: Any, feeds: list[Run]) -> list[Run]:
         gc.collect()  # a graph's nodes and tensors hold each other, and its weights with them
         session = _session(path)
         names = [model.tensors[name] for name in model.contract.outputs]
+        inputs = {item.name for item in session.get_inputs()}  # surgery may have made constants of some
         return [
             dict(
                 zip(
                     model.contract.outputs,
-                    session.run(names, {model.tensors[name]: value for name, value in feed.items()}),
+                    session.run(names, {k: v for k, v in _by_file(model, feed).items() if k in inputs}),
                     strict=True,
                 )
             )
             for feed in feeds
         ]
+
+
+def _by_file(model: ModelFile, feed: Run) -> Run:
+    return {model.tensors[name]: value for name, value in feed.items()}
 
 
 def _reference(model: ModelFile, folder: Path) -> Path:

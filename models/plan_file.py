@@ -162,7 +162,9 @@ def check_folder(folder: Path, rebuild: str) -> None:
         )
 
 
-def write_plan(plan: bytes, manifest: Manifest, constants: Mapping[str, npt.NDArray[np.float32]] | None = None) -> Path:
+def write_plan(
+    plan: bytes | memoryview, manifest: Manifest, constants: Mapping[str, npt.NDArray[np.float32]] | None = None
+) -> Path:
     """Put a plan and its manifest into the folder, each under a temporary name first; returns the plan's path.
 
     `constants` go beside them as .npy files; their hashes are put into the manifest here.
@@ -292,7 +294,7 @@ def _npy(array: npt.NDArray[np.float32]) -> bytes:
     return held.getvalue()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """A file that appears under its name only when all of it is on the disk."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

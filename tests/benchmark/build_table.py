@@ -49,8 +49,8 @@ class RandomSamples:
         for _ in range(self.count):
             feed = {}
             for name, spec in self.file.contract.inputs.items():
-                if spec.dtype == "int64":
-                    feed[name] = np.ones(shapes[name], dtype=np.int64)
+                if name in self.file.contract.constants:
+                    feed[name] = np.full(shapes[name], self.file.contract.constants[name], dtype=spec.dtype)
                 elif spec.mean or spec.std:
                     mean, std = spec.mean_by_channel[0], spec.std_by_channel[0]
                     feed[name] = ((random.random(shapes[name]) * 255 - mean) / std).astype(np.float32)

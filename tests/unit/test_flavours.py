@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,7 @@ def played(name: str, **answers: Any) -> tuple[Any, list[tuple[str, ...]]]:
     told.setdefault("Builder.create_builder_config", lambda: made("IBuilderConfig"))
     told.setdefault("Builder.build_serialized_network", lambda network, config: b"plan")
     told.setdefault("OnnxParser.parse", lambda data: True)
+    told.setdefault("OnnxParser.parse_from_file", lambda path: True)
     told.setdefault("IBuilderConfig.set_compute_capability", lambda capability, index: True)
     told.setdefault("IBuilderConfig.create_timing_cache", lambda data: made("ITimingCache"))
     told.setdefault("IBuilderConfig.set_timing_cache", lambda cache, ignore_mismatch: True)
@@ -103,6 +105,14 @@ def test_every_wheel_has_the_names_that_a_build_uses(name: str) -> None:
     wanted = [flag for flag in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if hasattr(flags, flag)]
     assert made == sum(1 << getattr(flags, flag) for flag in wanted)
     assert ("IBuilderConfig.set_timing_cache" in {call[0] for call in calls}) is True
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_is_read_by_tensorrt_itself(name: str, tmp_path: Path) -> None:
+    module, calls = played(name)
+    Flavour("tensorrt", module).build(tmp_path / "model.onnx", "sm_90", where="net")
+    assert ("OnnxParser.parse_from_file", str(tmp_path / "model.onnx")) in calls
+    assert "OnnxParser.parse" not in {call[0] for call in calls}
 
 
 @pytest.mark.parametrize("name", ["tensorrt-8.5.3.1", "tensorrt-8.6.1"])

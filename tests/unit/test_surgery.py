@@ -22,6 +22,7 @@ from build_engines.surgery import Rewritten, constants, prepare, rewrite, static
 from models.contract import load_contract
 from models.model_files import ModelFile, find, open_file
 from models.onnx_file import sha256_of
+from models.spec import Spec
 from models.twins import layers as nn
 from models.twins.builder import Graph
 from models.twins.swappers import inswapper
@@ -324,3 +325,37 @@ def test_a_full_twin_is_rewritten_within_memory(name: str, count: int, options: 
     assert error <= 1e-4
     assert measured == count
     assert peak_gb < 4.0
+
+
+def test_a_whole_number_that_every_run_holds_is_no_input(tmp_path: Path) -> None:
+    """It may size a tensor, as a streaming encoder's offset does, and TensorRT takes no size from a value."""
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 only")
+    table = np.random.default_rng(3).standard_normal((64, 8)).astype(np.float32)
+    nodes = [
+        helper.make_node("Add", ["offset", "rows"], ["end"]),
+        helper.make_node("Slice", ["table", "offset", "end", "zero"], ["place"]),
+        helper.make_node("Add", ["x", "place"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(table, "table")]
+    weights += [
+        numpy_helper.from_array(np.array([value], np.int64), name) for name, value in (("rows", 4), ("zero", 0))
+    ]
+    sides = [
+        [helper.make_tensor_value_info("x", FLOAT, [1, 4, 8]), helper.make_tensor_value_info("offset", 7, [1])],
+        [helper.make_tensor_value_info("y", FLOAT, [1, 4, 8])],
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "small", *sides, weights), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    path = tmp_path / "small.onnx"
+    onnx.save(model, str(path))
+    inputs = {"x": Spec("float32", (1, 4, 8), names=("x",)), "offset": Spec("int64", (1,), names=("offset",))}
+    contract = replace(contract_of({"x": (1, 4, 8)}, {"y": (1, 4, 8)}), inputs=inputs, constants={"offset": 5.0})
+    file = ModelFile(contract, path, sha256_of(path), {"x": "x", "offset": "offset", "y": "y"})
+    done = rewrite(file, static_shapes(file, {}))
+    assert done.places["inputs held at one value"] == 1
+    assert [item.name for item in done.model.graph.input] == ["x"]
+    x = np.ones((1, 4, 8), np.float32)
+    wanted = run(path, {"x": x, "offset": np.array([5], np.int64)})["y"]
+    np.testing.assert_array_equal(run(done.model, {"x": x})["y"], wanted)
+    assert find_flavour("tensorrt_rtx").build(done.model.SerializeToString(), "sm_89", where="small").plan
