@@ -25,17 +25,14 @@ from engine.video.fit import fit_picture
 from engine.video.info import Colour, VideoInfo
 from engine.video.inspect_source import colour_of, refuse_what_we_cannot
 from engine.video.live_clock import TIME_BASE, CaptureClock, own_ticks
-from engine.video.live_open import LiveOptions, open_live_container
+from engine.video.live_connection import Connection
+from engine.video.live_open import LiveOptions
 from engine.video.pyav import FFMPEG_ERRORS, is_on_device, words
-from engine.video.source import DecodedFrame, PassThrough, Source, on_device_or_host
+from engine.video.source import DecodedFrame, PassThrough, on_device_or_host
 
 __all__ = ["LiveCounts", "LiveInput"]
 
 _BACK_OFF_S = (0.25, 0.5, 1.0, 2.0, 4.0)
-_ARRIVALS_KEPT = 256
-# A packet that was waited for came when it was read. Where decoding takes all the time there is, none is waited for.
-_WAITED_NS = 2_000_000
-_STALE_NS = 3_000_000_000
 # Sound that came before the first picture, some of which may belong to it.
 _PACKETS_BEFORE = 256
 
@@ -51,83 +48,6 @@ class LiveCounts:
     reconnects: int = 0
     away_s: float = 0.0
     jumps: int = 0  # of the sender's time stamps
-
-
-class _Connection(Source):
-    """One opening of the input. Stamps each packet's arrival; a file is held to its own pace.
-
-    `is_fresh` from the first packet on that had to be waited for: the ones before piled up while FFmpeg probed the
-    input, and are old.
-    """
-
-    def __init__(
-        self, uri: str, options: LiveOptions, decoder: Any, *, threads: int, deinterlace: bool, paced: bool
-    ) -> None:
-        self._arrived: dict[int, int] = {}
-        self._now_ns = time.perf_counter_ns()
-        self._paced = paced
-        self._due_from: tuple[int, float] | None = None  # perf_counter_ns, and the stamp in s that is due then
-        self._last_s = 0.0
-        self.is_fresh = paced
-        self._opened_ns = 0
-        self._hurry = threading.Event()
-        container = open_live_container(uri, options, decoder)
-        try:
-            super().__init__(
-                uri,
-                container,
-                threads=threads,
-                deinterlace=deinterlace,
-                low_delay=True,
-                on_device=decoder is not None,
-            )
-        except BaseException:
-            container.close()
-            raise
-
-    def live_items(self, stop: threading.Event) -> Iterator[tuple[av.VideoFrame, int] | PassThrough]:
-        """Pictures with the arrival of their packet, and other packets, until the input ends or breaks."""
-        self._hurry = stop
-        if self._paced:
-            # what was read at open is due now, and what follows from there on
-            now_ns = time.perf_counter_ns()
-            self._arrived = dict.fromkeys(self._arrived, now_ns)
-            self._due_from = (now_ns, self._due_from[1] if self._due_from else 0.0)
-        for item in self._deinterlaced():
-            if stop.is_set():
-                return
-            if isinstance(item, PassThrough):
-                yield item
-            else:
-                yield item, self._arrived.pop(cast(int, item.pts), self._now_ns)
-
-    def _on_packet(self, packet: av.Packet[Any], waited_ns: int) -> None:
-        if self._paced:
-            self._wait_until_due(packet)
-        elif not self.is_fresh:
-            opened_ns = self._opened_ns = self._opened_ns or time.perf_counter_ns()
-            self.is_fresh = waited_ns > _WAITED_NS or time.perf_counter_ns() - opened_ns > _STALE_NS
-        self._now_ns = time.perf_counter_ns()
-        if packet.stream.index == self.video_stream.index and packet.pts is not None:
-            self._arrived[packet.pts] = self._now_ns
-            if len(self._arrived) > _ARRIVALS_KEPT:  # those that never became a picture
-                del self._arrived[next(iter(self._arrived))]
-
-    def _wait_until_due(self, packet: av.Packet[Any]) -> None:
-        """Hold a file to its own pace, by its pictures: sound lies beside them in the file, before or behind."""
-        if packet.stream.index != self.video_stream.index or not packet.size:
-            return
-        if packet.dts is not None:
-            self._last_s = float(packet.dts * packet.time_base)
-        else:  # a raw stream
-            rate = self.video_stream.average_rate or self.video_stream.guessed_rate or 25
-            self._last_s += float(1 / rate)
-        stamp_s = self._last_s
-        now_ns = time.perf_counter_ns()
-        if self._due_from is None:
-            self._due_from = (now_ns, stamp_s)
-        from_ns, from_s = self._due_from
-        self._hurry.wait(max(0.0, stamp_s - from_s - (now_ns - from_ns) / 1e9))
 
 
 class LiveInput:
@@ -227,6 +147,9 @@ class LiveInput:
             while not self._begun.wait(0.05):
                 if stop.is_set():
                     return
+        else:
+            # what came since the opening, while models were loaded, is old by now
+            self._connection.forget()
         index = 0
         while True:
             broke: MediaError | None = None
@@ -265,8 +188,13 @@ class LiveInput:
         if picture is None:
             return
         yield picture
+        first = item[0]
         while self._before:
-            if packet := self._packet(self._before.popleft()):
+            waited = self._before.popleft()
+            # of before the first picture, by the sender's own stamps: as far back as its last key picture may be
+            if _starts_before(waited.packet, first):
+                continue
+            if packet := self._packet(waited):
                 yield packet
 
     def _picture(self, frame: av.VideoFrame, arrived_ns: int, index: int) -> DecodedFrame | None:
@@ -297,7 +225,7 @@ class LiveInput:
         base = packet.time_base
         offset = self.clock.offset(stream.index, stamp, base, time.perf_counter_ns())
         if own_ticks(stamp, base) + offset < 0:
-            return None  # of before the first picture
+            return None
         shift = round(offset * TIME_BASE / base)
         packet.dts = packet.dts + shift if packet.dts is not None else None
         packet.pts = packet.pts + shift if packet.pts is not None else None
@@ -324,9 +252,9 @@ class LiveInput:
         same_colour = (colour.matrix, colour.full_range) == (run.colour.matrix, run.colour.full_range)
         return same_colour and (frame.width, frame.height) == (run.width_px, run.height_px)
 
-    def _connect(self, options: LiveOptions) -> _Connection:
-        def opened(decoder: Any) -> _Connection:
-            return _Connection(
+    def _connect(self, options: LiveOptions) -> Connection:
+        def opened(decoder: Any) -> Connection:
+            return Connection(
                 self.uri,
                 options,
                 decoder,
@@ -393,3 +321,10 @@ class LiveInput:
         if note not in self._notes:
             self._notes.append(note)
         self._say(note)
+
+
+def _starts_before(packet: av.Packet[Any], picture: av.VideoFrame) -> bool:
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    if stamp is None or picture.pts is None or picture.time_base is None:
+        return False
+    return stamp * packet.time_base < picture.pts * picture.time_base
