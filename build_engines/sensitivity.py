@@ -18,12 +18,9 @@ import numpy.typing as npt
 from onnx import TensorProto, helper
 
 from build_engines.precision import bare_of, float_nodes, simulate_fp16
-from build_engines.simulate import FEW, Drift, Feeds, Simulation, drift_of, run_model, worst_db
+from build_engines.simulate import FEW, Drift, Simulation, worst_db
 
-__all__ = [
-    "Budget", "Drift", "Feeds", "Noise", "Search", "drift_of", "effects", "fewest", "find_sensitive", "noise_of",
-    "run_model", "worst_first",
-]  # fmt: skip
+__all__ = ["Budget", "Noise", "Search", "effects", "fewest", "find_sensitive", "noise_of", "worst_first"]
 
 F64 = npt.NDArray[np.float64]
 Noise = dict[str, float]  # error energy over the output's squared range, by output
