@@ -20,7 +20,7 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from build_engines.flavour import BuildError
 from build_engines.rewrites.batching import BatchError, lift_batch
-from build_engines.rewrites.cleaning import fold_constants, join_reshapes, raise_to_fp32, remove_idle
+from build_engines.rewrites.cleaning import fold_constants, join_reshapes, raise_to_fp32, remove_idle, store_noise
 from build_engines.rewrites.graph import load_graph, model_of, tidy
 from build_engines.rewrites.modulation import scale_around_convolutions, sum_squares_apart
 from build_engines.rewrites.volumes import flatten_volumes
@@ -39,6 +39,7 @@ onnxruntime.set_default_logger_severity(3)
 REWRITES: tuple[tuple[str, Callable[[Any], int]], ...] = (
     ("tensors raised to FP32", raise_to_fp32),
     ("nodes folded", fold_constants),
+    ("draws of noise stored", store_noise),
     ("sums of squares apart", sum_squares_apart),
     ("convolutions given constant weights", scale_around_convolutions),
     ("volumes flattened", flatten_volumes),

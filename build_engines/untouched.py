@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from build_engines.rewrites.cleaning import raise_to_fp32
+from build_engines.rewrites.cleaning import DRAWN, fold_constants, raise_to_fp32, store_noise
 from build_engines.rewrites.graph import bare_model_of, large_weights, load_graph, tidy
 from models.model_files import ModelFile
 from models.onnx_file import read_onnx
@@ -112,14 +112,17 @@ def _by_file(model: ModelFile, feed: Run) -> Run:
 
 
 def _reference(model: ModelFile, folder: Path) -> Path:
-    """The file itself, or its graph in FP32 where it stores or takes other floats."""
+    """The file itself, or its graph: in FP32 where it has other floats, with noise stored where it draws some."""
     onnx_file = read_onnx(model.path)
     dtypes = {item.dtype for item in onnx_file.initializers} | {dtype for dtype, _ in onnx_file.inputs.values()}
-    if not dtypes & _OTHER_FLOATS:
+    if not dtypes & _OTHER_FLOATS and not onnx_file.operators & set(DRAWN):
         return model.path
     graph = load_graph(model.path)
     raise_to_fp32(graph)
     tidy(graph)
+    if onnx_file.operators & set(DRAWN):
+        fold_constants(graph)
+        store_noise(graph)
     return _written(bare_model_of(graph), large_weights(graph), folder)
 
 

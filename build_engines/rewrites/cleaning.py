@@ -1,7 +1,8 @@
-"""Rewrites that change no number: FP32 throughout, constants folded, nodes that do nothing taken out."""
+"""Rewrites that change no number: FP32 throughout, constants folded, noise stored, idle nodes taken out."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from build_engines.rewrites.graph import attribute, bypass, constant, describe, fed, is_constant, sizes, tidy
+from build_engines.rewrites.graph import attribute, bypass, constant, describe, fed, is_constant, sizes, take_over, tidy
 
-__all__ = ["fold_constants", "join_reshapes", "raise_to_fp32", "remove_idle", "to_reshape"]
+__all__ = ["DRAWN", "fold_constants", "join_reshapes", "raise_to_fp32", "remove_idle", "store_noise", "to_reshape"]
 
-_OTHER_FLOATS = ("float16", "bfloat16", "float64")
+# operators that draw noise in each run
+DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 _FLOAT = int(onnx.TensorProto.FLOAT)
 _OTHER_KINDS = {int(onnx.TensorProto.FLOAT16), int(onnx.TensorProto.BFLOAT16), int(onnx.TensorProto.DOUBLE)}
 _ROUNDS_MAX = 8
@@ -67,11 +69,38 @@ def fold_constants(graph: Any) -> int:
     for _ in range(_ROUNDS_MAX):
         count = len(graph.nodes)
         describe(graph)
-        graph.fold_constants(fold_shapes=True)
+        # what is drawn anew each run depends on no input either
+        graph.fold_constants(fold_shapes=True, should_exclude_node=lambda node: node.op in DRAWN)
         tidy(graph)
         if len(graph.nodes) == count:
             break
     return before - len(graph.nodes)
+
+
+def store_noise(graph: Any) -> int:
+    """Noise that a file draws in each run becomes one draw, stored: else a video flickers, and no run can be checked.
+
+    Drawn by the node's name, so that the same file has the same noise at every batch, and all samples share it.
+    """
+    describe(graph)
+    stored = 0
+    for node in graph.nodes:
+        shape = sizes(node.outputs[0]) if node.op in DRAWN else None
+        if shape is None:
+            continue
+        random = np.random.default_rng(zlib.crc32(node.name.encode()))
+        if node.op.startswith("RandomNormal"):
+            values = random.normal(node.attrs.get("mean", 0.0), node.attrs.get("scale", 1.0), shape)
+        else:
+            values = random.uniform(node.attrs.get("low", 0.0), node.attrs.get("high", 1.0), shape)
+        drawn = node.outputs[0]
+        node.outputs.clear()
+        take_over(graph, drawn, constant(f"{node.name}__stored", values.astype(np.float32)))
+        stored += 1
+    tidy(graph)
+    if stored:
+        fold_constants(graph)
+    return stored
 
 
 def remove_idle(graph: Any) -> int:

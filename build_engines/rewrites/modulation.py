@@ -74,8 +74,7 @@ def _sum_apart(graph: Any, node: Any) -> bool:
     if product is None or not product.along or product.inverse:
         return False
     axis = product.along[0][1]
-    kept = [i for i in range(len(shape)) if i not in summed and shape[i] != 1]
-    if axis not in summed or any(other != axis for _, other in product.along) or len(kept) > 1:
+    if axis not in summed or any(other != axis for _, other in product.along):
         return False
     powers = np.square(product.kernel.astype(np.float64)).sum(tuple(sorted(summed - {axis})), keepdims=True)
     matrix = np.moveaxis(powers, axis, 0).reshape(shape[axis], -1).astype(np.float32)

@@ -125,6 +125,19 @@ def summed_flat(g: Graph, weight: Tensor) -> Tensor:
     return g.op("ReduceSum", nn.mul(g, weight, weight), ints(g, 1, 2, 3), shape=(NARROW,), keepdims=0)
 
 
+@pytest.mark.parametrize("axes", [(2, 3, 4), (2, 4), (1, 2, 3), (2,)])
+def test_a_sum_may_keep_any_axes_but_the_styles(axes: tuple[int, ...], tmp_path: Path) -> None:
+    def layer(g: Graph, x: Tensor) -> Tensor:
+        weight = nn.mul(g, g.weight((1, NARROW, WIDE, 3, 3), 0.1), nn.reshape(g, style_of(g, x), (1, 1, WIDE, 1, 1)))
+        shape = [size for axis, size in enumerate(weight.shape) if axis not in axes]
+        return g.op("ReduceSum", nn.mul(g, weight, weight), ints(g, *axes), shape=shape, keepdims=0)
+
+    file = layer_of(layer, tmp_path / "a.onnx", (1, WIDE, 7, 5))
+    done = rewrite(file, {"x": (COUNT, WIDE, 7, 5)})
+    assert done.places["sums of squares apart"] == 1
+    assert error_by_row(file, done.model, COUNT) <= 1e-5
+
+
 def test_gates_of_a_normalised_tensor_are_no_modulated_weights(tmp_path: Path) -> None:
     """HyperSwap modulates activations, not weights: its graph needs no rewrite to take a batch."""
     g = Graph("hyperswap", opset=15)
@@ -133,6 +146,38 @@ def test_gates_of_a_normalised_tensor_are_no_modulated_weights(tmp_path: Path) -
     done = rewrite(file, {"target": (2, 3, 256, 256), "source": (2, 512)})
     assert done.places["convolutions given constant weights"] == 0
     assert error_by_row(file, done.model, 2) <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["RandomNormalLike", "RandomUniformLike", "RandomNormal"])
+def test_noise_that_is_drawn_anew_is_stored_once(kind: str, tmp_path: Path) -> None:
+    """As StyleGAN2 draws it, [1, 1, h, w] times a learned strength; the batch shares it."""
+    shape = (1, 1, 7, 5)
+
+    def layer(g: Graph, x: Tensor) -> Tensor:
+        if kind == "RandomNormal":
+            noise = g.op(kind, shape=shape, mean=1.0, scale=3.0, sizes=list(shape))
+            # the operator's own name for it is that of an argument of op
+            next(item for item in g.model().graph.node[-1].attribute if item.name == "sizes").name = "shape"
+        else:
+            side = g.op("Slice", g.op("Shape", x, shape=(4,)), ints(g, 2), ints(g, 4), shape=(2,))
+            empty = g.op("ConstantOfShape", g.op("Concat", ints(g, 1, 1), side, shape=(4,), axis=0), shape=shape)
+            options = {"low": -2.0, "high": 6.0} if kind == "RandomUniformLike" else {"mean": 1.0, "scale": 3.0}
+            noise = g.op(kind, empty, shape=shape, **options)
+        return nn.add(g, x, nn.mul(g, noise, g.weight((1,), 0.0, 0.5)))
+
+    file = layer_of(layer, tmp_path / "a.onnx", (1, WIDE, 7, 5))
+    done = rewrite(file, {"x": (COUNT, WIDE, 7, 5)})
+    assert done.places["draws of noise stored"] == 1
+    assert [node.op_type for node in done.model.graph.node] == ["Add"]
+    assert done.max_error is not None
+    assert done.max_error <= 1e-4
+    noise = run(done.model, {"x": np.zeros((COUNT, WIDE, 7, 5), np.float32)})["y"]
+    assert np.all(noise == noise[:1, :1])
+    mean, spread = (1.0, 1.15) if kind == "RandomUniformLike" else (0.5, 1.5)
+    assert abs(noise[0, 0].mean() - mean) < 0.6
+    assert 0.6 * spread < noise[0, 0].std() < 1.4 * spread
+    again = rewrite(file, {"x": (1, WIDE, 7, 5)})
+    np.testing.assert_array_equal(run(again.model, {"x": np.zeros((1, WIDE, 7, 5), np.float32)})["y"], noise[:1])
 
 
 CHANNELS, HEIGHT, WIDTH = 10, 9, 7
@@ -234,7 +279,8 @@ def test_idle_nodes_go_and_names_at_the_border_stay(tmp_path: Path) -> None:
 def test_a_reversed_axis_is_no_idle_slice(tmp_path: Path) -> None:
     bounds = (-1, -7, 2, -1)
     file = layer_of(
-        lambda g, x: g.op("Slice", x, *(ints(g, value) for value in bounds), shape=x.shape), tmp_path / "a.onnx"
+        lambda g, x: g.op("Slice", nn.relu(g, x), *(ints(g, value) for value in bounds), shape=x.shape),
+        tmp_path / "a.onnx",
     )
     done = rewrite(file, {"x": (1, 4, 6, 6)})
     values = np.arange(144, dtype=np.float32).reshape(1, 4, 6, 6)
