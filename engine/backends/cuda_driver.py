@@ -31,8 +31,8 @@ __all__ = ["NAMES", "CudaDriver"]
 
 NAMES = (
     "cuInit", "cuDriverGetVersion", "cuDeviceGet", "cuDeviceGetCount", "cuDeviceGetName", "cuDeviceTotalMem",
-    "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease", "cuCtxSetCurrent",
-    "cuCtxSynchronize", "cuCtxGetStreamPriorityRange", "cuStreamCreateWithPriority", "cuStreamDestroy",
+    "cuDeviceGetAttribute", "cuDevicePrimaryCtxGetState", "cuDevicePrimaryCtxSetFlags", "cuDevicePrimaryCtxRetain",
+    "cuDevicePrimaryCtxRelease", "cuCtxSetCurrent", "cuCtxSynchronize", "CUctx_flags.CU_CTX_SCHED_BLOCKING_SYNC", "cuCtxGetStreamPriorityRange", "cuStreamCreateWithPriority", "cuStreamDestroy",
     "cuStreamWaitEvent", "cuStreamBeginCapture", "cuStreamEndCapture", "cuEventCreate", "cuEventRecord",
     "cuEventRecordWithFlags", "cuEventQuery", "cuEventElapsedTime", "cuEventDestroy", "cuMemAlloc", "cuMemFree",
     "cuMemGetInfo", "cuMemHostAlloc", "cuMemFreeHost", "cuMemHostGetDevicePointer", "cuMemsetD8Async",
@@ -91,6 +91,12 @@ class CudaDriver(Driver):
             do = "see nvidia-smi and CUDA_VISIBLE_DEVICES"
             raise DeviceError(explain("backend cuda", f"CUDA device {index}", f"{count} devices", do))
         self._device = self._call("cuDeviceGet", index)
+        flags, _ = self._call("cuDevicePrimaryCtxGetState", self._device)
+        if not int(flags):
+            # FFmpeg takes the primary context with these flags only, and nobody has asked for others; waiting for our
+            # events spins all the same
+            blocking = int(self._cu.CUctx_flags.CU_CTX_SCHED_BLOCKING_SYNC)
+            self._call("cuDevicePrimaryCtxSetFlags", self._device, blocking)
         self._context = self._call("cuDevicePrimaryCtxRetain", self._device)
         attribute = self._cu.CUdevice_attribute
         major, minor = (

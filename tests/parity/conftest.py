@@ -75,6 +75,9 @@ class CudaDevice:
         self._driver = driver
         self._check(driver.cuInit(0))
         device = self._check(driver.cuDeviceGet(0))
+        if int(driver.cuDevicePrimaryCtxGetState(device)[1]) == 0:
+            # as the backend does: whoever comes first decides, and FFmpeg takes no other
+            self._check(driver.cuDevicePrimaryCtxSetFlags(device, 4))
         self._check(driver.cuCtxSetCurrent(self._check(driver.cuDevicePrimaryCtxRetain(device))))
         attribute = driver.CUdevice_attribute
         major = self._check(driver.cuDeviceGetAttribute(attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device))

@@ -60,6 +60,7 @@ class Played:
         self.log: list[tuple[str, tuple[Any, ...]]] = []
         self.fail: dict[str, Any] = {}
         self._next = 0x7000
+        self.context_flags = 0
 
     def __getattr__(self, name: str) -> Any:
         real = getattr(driver, name)
@@ -79,6 +80,7 @@ class Played:
         answers: dict[str, tuple[Any, ...]] = {
             "cuDeviceGetCount": (1,),
             "cuDriverGetVersion": (12080,),
+            "cuDevicePrimaryCtxGetState": (self.context_flags, 0),
             "cuDeviceGetName": (b"NVIDIA Stand-in\0\0",),
             "cuDeviceTotalMem": (1 << 34,),
             "cuDeviceGetAttribute": (9 if self._asked_major() else 0,),
@@ -135,6 +137,20 @@ def test_a_device_says_what_it_is(played: Played) -> None:
     opened = CudaDriver()
     assert (opened.facts.name, opened.facts.arch, opened.facts.cuda) == ("NVIDIA Stand-in", "sm_90", (12, 8))
     assert opened.facts.memory_bytes == 1 << 34
+
+
+@pytest.mark.parametrize(("flags", "sets"), [(0, True), (1, False), (4, False)])
+def test_the_primary_context_is_one_that_ffmpeg_takes_unless_somebody_chose_another(
+    flags: int, sets: bool, played: Played
+) -> None:
+    """FFmpeg refuses a context that is active with other flags than blocking sync, 4."""
+    played.context_flags = flags
+    CudaDriver()
+    names = played.names()
+    assert ("cuDevicePrimaryCtxSetFlags" in names) is sets
+    if sets:
+        assert played.log[names.index("cuDevicePrimaryCtxSetFlags")][1][1] == 4
+        assert names.index("cuDevicePrimaryCtxSetFlags") < names.index("cuDevicePrimaryCtxRetain")
 
 
 def test_a_launch_hands_the_arguments_over_as_they_lie(played: Played) -> None:
