@@ -54,6 +54,11 @@ class OrtCudaSession(OrtSession):
         for binding in self._bound(inputs, outputs):
             self._backend.enqueue(self.contract.name, partial(self._run, binding, self._run_options), in_graph=False)
 
+    def close(self) -> None:
+        """Let the provider's memory go; the session can't run any more."""
+        self._bindings.clear()
+        del self._session
+
 
 def open_ort_cuda(backend: CudaBackend, model: ModelFile) -> OrtCudaSession:
     """A SessionOpener."""
