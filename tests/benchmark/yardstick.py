@@ -9,11 +9,10 @@
 
 NV12 goes in and NV12 comes out, as decoders and encoders have it; so both pay for their BGR, which is a row of its own.
 In their favour: neither runs the landmark, gender and recognition networks that the real ones run for every face, nor a
-refiner, nor tracking; both detect once at 640 px, we twice. Turns of a few frames alternate, and each turn's first
-frame is thrown away, so that threads that still spin for another's network disturb nobody.
+refiner, nor tracking; both detect once at 640 px, we twice; and their sessions do not spin, as ours do not.
 
-A row is the time that nine of ten frames pass, for all three alike: on shared cores a median tells what else was going
-on, and OpenCV's and ONNX Runtime's own threads suffer most from it.
+Turns of a few frames alternate, and each turn's first frame is thrown away. A row is the time that nine of ten frames
+pass, for all three alike: on shared cores a median tells what else was going on.
 """
 
 from __future__ import annotations
