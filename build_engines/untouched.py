@@ -165,11 +165,13 @@ def live_bytes(model: Any) -> int:
         kind = info.type.tensor_type
         size[info.name] = 4 * math.prod(axis.dim_value for axis in kind.shape.dim)
     last = {name: index for index, node in enumerate(model.graph.node) for name in node.input}
-    alive = most = 0
+    kept = {info.name for info in model.graph.output}
+    most = alive = sum(size[info.name] for info in model.graph.input)
     for index, node in enumerate(model.graph.node):
         alive += sum(size.get(name, 0) for name in node.output)
         most = max(most, alive)
-        alive -= sum(size.get(name, 0) for name in {*node.input, *node.output} if last.get(name, index) == index)
+        done = {name for name in (*node.input, *node.output) if last.get(name, index) == index} - kept
+        alive -= sum(size.get(name, 0) for name in done)
     return most
 
 

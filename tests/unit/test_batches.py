@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from build_engines import surgery
 from build_engines.flavour import BuildError
 from build_engines.rewrites import batch_rules
 from build_engines.rewrites.batch_axis import BatchError
 from build_engines.surgery import rewrite, static_shapes, why_single
+from build_engines.untouched import live_bytes
 from models.twins import layers as nn
 from models.twins.builder import Graph, Tensor
 from tests.unit.small_graphs import Layer, error_by_row, file_of, layer_of, run, twin_of
@@ -225,6 +227,29 @@ def test_a_wrong_rule_is_caught_by_measurement(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(BuildError, match=r"wanted the output y within 1e-04 of the untouched file at batch 3, got \d"):
         rewrite(file, {"x": (3, 4, 6, 6)})
     assert rewrite(file, {"x": (3, 4, 6, 6)}, measure=False).max_error is None
+
+
+def test_a_batch_too_large_to_run_is_measured_at_a_smaller_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = layer_of(heads_in_the_batch, tmp_path / "a.onnx")
+    single = live_bytes(rewrite(file, {"x": (1, 4, 6, 6)}).model)
+    monkeypatch.setattr(surgery, "_LIVE_MAX_BYTES", 5 * single)
+    done = rewrite(file, {"x": (8, 4, 6, 6)})
+    assert (done.batch, done.measured_batch) == (8, 5)
+    assert done.max_error is not None
+    assert done.max_error <= 1e-4
+    assert error_by_row(file, done.model, 8) <= 1e-5
+
+
+def test_memory_of_a_run_counts_what_is_alive_at_once(tmp_path: Path) -> None:
+    """Input and first result; first and second; then the sum keeps the first beside the second and itself."""
+
+    def layer(g: Graph, x: Tensor) -> Tensor:
+        first = nn.relu(g, x)
+        return nn.add(g, nn.sigmoid(g, first), first)
+
+    file = layer_of(layer, tmp_path / "a.onnx")
+    tensor_bytes = 4 * 6 * 6 * 4
+    assert live_bytes(rewrite(file, {"x": (1, 4, 6, 6)}).model) == 3 * tensor_bytes
 
 
 def test_a_batch_that_is_free_by_name_only_is_lifted_too(tmp_path: Path) -> None:
