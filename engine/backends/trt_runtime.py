@@ -52,7 +52,7 @@ class TrtRuntime:
         self.version = str(module.__version__)
         capability = getattr(module, "ComputeCapability", None)
         found = [one for one in dir(capability) if re.fullmatch(r"SM\d+", one)]
-        self.known_architectures = tuple(f"sm_{one[2:]}" for one in found)
+        self.known_architectures = tuple(f"sm_{number}" for number in sorted(int(one[2:]) for one in found))
         self._log = _logger(module)
         self._runtime: Any = None
 
@@ -64,7 +64,12 @@ class TrtRuntime:
             plugins = getattr(trt, "init_libnvinfer_plugins", None)
             if plugins is not None:
                 plugins(self._log, "")  # 8.x reads InstanceNormalization as a plug-in
-            self._runtime = trt.Runtime(self._log)
+            try:
+                self._runtime = trt.Runtime(self._log)
+            except TypeError as error:  # 8.x without a device: a constructor that gives nothing
+                do = "python -m engine doctor shows what was found"
+                got = f"{error} ({self.words()})"
+                raise DeviceError(explain(f"{self.name} {self.version}", "a runtime", got, do)) from error
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             do = "build it again on this machine"

@@ -110,7 +110,11 @@ class _Engine:
         self._module, self._kinds, self._played, self._log = module, kinds, played, log
         table = json.loads(plan)
         self.contract = table["contract"]
-        self.session = onnxruntime.InferenceSession(table["onnx"], providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 2
+        # spinning threads would take the cores from the kernels
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(table["onnx"], options, providers=["CPUExecutionProvider"])
         self.inputs: dict[str, tuple[int, ...]] = {
             table["tensors"][name]: tuple(shape) for name, shape in table["shapes"].items()
         }
