@@ -217,10 +217,16 @@ def test_a_surface_hands_out_its_planes_and_no_copy(tmp_path: Path) -> None:
 class HostFrames:
     """DeviceFrames on the host: the planes as a frame of the encoder, the CUDA context left out."""
 
+    #: The encoder's context, which like NVENC's can only be opened once a frame has told it what it needs.
+    context: Any = None
+    info: Any = None
+
     def __init__(self, info: Any, stream: int) -> None:
-        self.stream = stream
+        type(self).info = info
 
     def frame(self, planes: tuple[Any, Any], picture: DecodedFrame) -> av.VideoFrame:
+        if not self.context.is_open:
+            self.context.width, self.context.height = self.info.width_px, self.info.height_px
         made = av.VideoFrame.from_dlpack(planes, format="nv12")
         made.pts, made.time_base = picture.pts, picture.time_base
         return made
@@ -229,7 +235,7 @@ class HostFrames:
 def add_software(container: Any, info: Any, settings: EncoderSettings) -> Any:
     stream = container.add_stream("libx264", rate=info.rate, time_base=info.time_base)
     context = stream.codec_context
-    context.width, context.height, context.pix_fmt = info.width_px, info.height_px, "nv12"
+    HostFrames.context, context.pix_fmt = context, "nv12"
     context.options = {"preset": "ultrafast", "crf": "0", "tune": "zerolatency", "a53cc": "0"}
     context.thread_count = 1
     return stream
