@@ -94,11 +94,13 @@ class Page:
         most = [(point.at_s, point.latency_max_ms if self.by_latency else point.frame_max_ms) for point in series]
         drops = [(point.at_s, point.drops) for point in series if point.drops]
         box = Box(max(series[-1].at_s, 1e-3), max(max(y for _, y in most) * 1.06, self._budget_ms * 1.15, 1e-3))
-        drawn = [Line("mean", mean, filled=True), Line("most", most)]
+        each = series[0].frames
+        drawn = [Line("mean", mean, filled=True), *([Line("most", most)] if each > 1 else [])]
         label = "packet in to packet out over the run" if self.by_latency else "work on a frame over the run"
         total = sum(self.timings.drops.values())
         dropped = ", ".join(f"{count} {escape(reason)}" for reason, count in self.timings.drops.items() if count)
-        key = _key("--accent", "mean", thin=True) + _key("--soft", "longest", thin=True)
+        key = _key("--accent", "mean" if each > 1 else "each frame", thin=True)
+        key += _key("--soft", "longest", thin=True) if each > 1 else ""
         key += (
             f"<span>{total} dropped ({dropped}), marked below the axis</span>" if total else "<span>none dropped</span>"
         )
@@ -108,7 +110,6 @@ class Page:
             if self.by_latency
             else "Stages 2 to 9 of each frame: find faces, change them."
         )
-        each = series[0].frames
         words += f" A point holds {each} frames; no spike is averaged away." if each > 1 else " A point is a frame."
         return _section("Latency over time", words, f"<figure>{plot}<figcaption>{key}</figcaption></figure>")
 

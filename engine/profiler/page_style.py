@@ -34,16 +34,16 @@ h1 { margin: 6px 0 8px; font-size: 29px; line-height: 1.22; font-weight: 650; le
 h2 { margin: 46px 0 2px; font-size: 18px; font-weight: 640; letter-spacing: -.008em; }
 h2 + p { margin: 0 0 12px; color: var(--soft); max-width: 62em; }
 .ok { color: var(--good); } .over { color: var(--bad); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(142px, 1fr)); gap: 1px; margin: 28px 0 0;
-  background: var(--rule); border: 1px solid var(--rule); border-radius: 10px; overflow: hidden; }
-.tiles div { background: var(--panel); padding: 13px 16px 14px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); margin: 28px 0 0;
+  background: var(--panel); border: 1px solid var(--rule); border-radius: 10px; overflow: hidden; }
+.tiles div { padding: 13px 16px 14px; box-shadow: 0 0 0 .5px var(--rule); }
 .tiles dt { font-size: 12.5px; color: var(--soft); }
 .tiles dd { margin: 1px 0 0; font-size: 23px; font-weight: 620; letter-spacing: -.015em; white-space: nowrap; }
 .tiles small { font-size: 13px; font-weight: 450; color: var(--soft); letter-spacing: 0; }
 figure { margin: 0; padding: 14px 12px 6px; background: var(--panel); border: 1px solid var(--rule);
   border-radius: 10px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
-.trio { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 14px; }
+.trio { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 14px; }
 figcaption { display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 4px 8px 8px 48px; font-size: 13px;
   color: var(--soft); }
 .trio figcaption { padding: 0 8px 2px; }
@@ -54,6 +54,7 @@ text { font-family: inherit; font-size: 12px; fill: var(--soft); }
 .unit { font-style: italic; } .hidden { display: none; }
 .grid { stroke: var(--faint); } .axis { stroke: var(--rule); }
 .budget { stroke: var(--bad); stroke-width: 1.4; stroke-dasharray: 5 4; } .budget-label { fill: var(--bad); }
+.budget-label, .unit { paint-order: stroke; stroke: var(--panel); stroke-width: 4px; }
 .line { fill: none; stroke-width: 1.4; stroke-linejoin: round; } .area { stroke: none; opacity: .9; }
 .line.mean { stroke: var(--accent); stroke-width: 1.8; } .area.mean { fill: var(--accent-soft); }
 .line.most { stroke: var(--soft); stroke-width: .9; opacity: .85; }

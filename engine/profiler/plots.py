@@ -41,6 +41,8 @@ class Box:
             parts.append(
                 f'<line class="grid" x1="{self.left}" x2="{self.width - self.right}" y1="{at:.1f}" y2="{at:.1f}"/>'
             )
+            if at < self.top + 8:
+                continue  # the unit stands there
             parts.append(f'<text class="tick" x="{self.left - 8}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>')
         for value in ticks(self.x_max, max(2, self.width // 120)):
             at = self.x(value)
@@ -140,7 +142,7 @@ def histogram(
     counts = [0] * bins
     for low, high, count in buckets:
         counts[min(int((low + high) / 2 / box.x_max * bins), bins - 1)] += count
-    fitted = Box(box.x_max, max(counts) * 1.4 or 1.0, box.height, box.width)
+    fitted = Box(box.x_max, max(counts) * 1.55 or 1.0, box.height, box.width)
     step = box.x_max / bins
     body = []
     for at, count in enumerate(counts):
@@ -155,7 +157,7 @@ def histogram(
         body.append(f'<rect class="{kind}" x="{x:.1f}" y="{top:.1f}" {size}>{what}</rect>')
     for row, (name, value) in enumerate(marks):
         if value <= box.x_max:
-            x, y = fitted.x(value), fitted.top + 8 + 15 * row
+            x, y = fitted.x(value), fitted.top + 25 + 15 * row
             body.append(f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{y + 4}" y2="{fitted.y(0):.1f}"/>')
             body.append(f'<text class="mark-label" x="{x:.1f}" y="{y}" text-anchor="middle">{name} {value:.1f}</text>')
     body.append(fitted.budget(budget_ms, upright=True))
