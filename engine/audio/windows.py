@@ -81,9 +81,8 @@ def window_rule(generator: Contract, encoder: Contract | None, fps: Fraction) ->
 
 def _rate_of_rows(generator: Contract, facts: LipsyncFacts) -> Fraction:
     if facts.features is None:
-        raise ModelError(
-            explain(generator.name, f"vectors of {' or '.join(facts.encoders)}", "none", "name an encoder")
-        )
+        wanted = " or ".join(facts.encoders) or "an encoder for which there is no contract"
+        raise ModelError(explain(generator.name, f"vectors of {wanted}", "none", "name an encoder"))
     return Fraction(facts.features.sample_rate_hz, facts.features.hop_samples)
 
 

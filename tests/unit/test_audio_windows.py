@@ -15,7 +15,7 @@ from engine.audio.conditions import Conditions
 from engine.audio.stream import features_of
 from engine.audio.windows import WindowRule, WindowStream, window_rule
 from engine.errors import InputError, ModelError
-from models.contract import load_contract
+from models.contract import contract_names, load_contract
 from tests.unit.voice import voice
 
 F32 = npt.NDArray[np.float32]
@@ -183,6 +183,9 @@ def test_what_does_not_belong_together_is_refused_by_name() -> None:
         window_rule(ultralight, hubert, Fraction(20))
     with pytest.raises(ModelError, match=r"^ultralight_wenet: wanted vectors of wenet_encoder, got none; "):
         window_rule(ultralight, None, Fraction(20))
+    no_contract = r"^dinet: wanted vectors of an encoder for which there is no contract, got none; name an encoder$"
+    with pytest.raises(ModelError, match=no_contract):
+        window_rule(load_contract("dinet"), None, Fraction(25))
     with pytest.raises(ModelError, match=r"^det_10g: wanted a generator of the role lipsync, got detector; "):
         window_rule(load_contract("det_10g"), None, Fraction(20))
     slow: Any = replace(ultralight, lipsync=replace(ultralight.lipsync, frame_rate_hz=30.0))  # type: ignore[type-var]
@@ -190,3 +193,19 @@ def test_what_does_not_belong_together_is_refused_by_name() -> None:
         window_rule(slow, load_contract("wenet_encoder"), Fraction(20))
     with pytest.raises(ModelError, match=r"^audio window: wanted \[8, 16, 512\] values for \[7, 3\], got "):
         WindowStream(window_rule(ultralight, load_contract("wenet_encoder"), Fraction(20)), (16, 512), (7, 3))
+
+
+def test_every_generator_takes_as_many_values_as_its_windows_hold() -> None:
+    """For each contract with an encoder: the window's vectors fill the generator's audio input."""
+    widths = {"wenet_encoder": 16 * 512, "hubert_large": 1024, "feather_hubert": 1024, "whisper_tiny_encoder": 5 * 384}
+    widths |= {"heygem_wenet": 256, "duix_wenet": 256}
+    checked = 0
+    for name in contract_names():
+        facts = load_contract(name).lipsync
+        for encoder in facts.encoders if facts is not None and facts.driven_by == ("audio",) else ():
+            rule = window_rule(load_contract(name), load_contract(encoder), Fraction(25))
+            shape = load_contract(name).inputs["audio"].shape[1:]
+            sizes = [rule.count if isinstance(axis, str) else axis for axis in shape]
+            assert np.prod(sizes) == rule.count * widths[encoder], name
+            checked += 1
+    assert checked == 7

@@ -323,7 +323,7 @@ def test_speech_encoders_as_published() -> None:
 
 
 def test_lip_sync_networks_as_published() -> None:
-    # crop, inner, blank, vectors before and after, (mean, std), colour, paste
+    # crop, inner, blank, frames before and after, (mean, std), colour, paste
     hubert = ((168, 168), (4, 4, 160, 160), (5, 5, 150, 145), 4, 4, UNIT, "bgr", "hard")
     wav2lip = ((96, 96), (0, 0, 96, 96), (0, 48, 96, 48), 0, 16, UNIT, "bgr", "hard")
     none = (0, 0, 0, 0)
@@ -340,7 +340,7 @@ def test_lip_sync_networks_as_published() -> None:
         "wav2lip_96": wav2lip,
         "wav2lip_gan_96": wav2lip,
         "wav2lip_256": ((256, 256), (0, 0, 256, 256), (0, 128, 256, 128), 0, 16, UNIT, "bgr", "hard"),
-        "musetalk_unet": ((256, 256), (0, 0, 256, 256), (0, 128, 256, 128), 4, 6, ((), ()), "", "mask"),
+        "musetalk_unet": ((256, 256), (0, 0, 256, 256), (0, 128, 256, 128), 2, 3, ((), ()), "", "mask"),
     }
     ours = {}
     for contract in of_role("lipsync"):
