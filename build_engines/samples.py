@@ -126,7 +126,7 @@ class Samples:
         if role == "detector":
             return [{"image": image} for image, _ in self._letterboxed()]
         if not self._points:
-            self._points = list(self._detected())
+            self._points = _thinned(list(self._detected()), 2 * len(self.frames))
             if not self._points:
                 raise BuildError("samples: wanted faces in the clip, got none; name a clip that shows some")
         if role == "swapper":
@@ -220,6 +220,13 @@ class Samples:
 
 def _normalisation(spec: Spec) -> dict[str, Any]:
     return {"mean": spec.mean_by_channel, "std": spec.std_by_channel, "order": spec.colour or "rgb"}
+
+
+def _thinned(points: list[tuple[Nv12, F32]], most: int) -> list[tuple[Nv12, F32]]:
+    """At most so many, spread evenly: a crowd, or a twin that sees faces everywhere, shall not cost hours."""
+    if len(points) <= most:
+        return points
+    return [points[index] for index in np.linspace(0, len(points), most, endpoint=False).astype(int)]
 
 
 def _halves(frames: list[U8], count: int) -> tuple[list[U8], list[U8]]:

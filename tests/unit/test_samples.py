@@ -169,3 +169,12 @@ def test_a_model_that_takes_features_is_refused_by_name(name: str, kind: str, tm
 def make_silent(folder: Path) -> Path:
     make_clip(folder / "silent.mp4", Clip())
     return folder / "silent.mp4"
+
+
+def test_a_crowd_is_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = Samples(sample_clip(), models(), count=4)
+    found = [(None, np.full((5, 2), index, np.float32)) for index in range(40)]
+    monkeypatch.setattr(samples, "_detected", lambda: iter(found))
+    monkeypatch.setattr(samples, "_crops", lambda role, name: [points for _, points in samples._points])
+    given = samples.inputs("refiner")
+    assert [float(feed["image"][0, 0]) for feed in given] == [0, 5, 10, 15, 20, 25, 30, 35]
