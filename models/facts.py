@@ -332,11 +332,11 @@ class LipsyncFacts:
 
     `driven_by`: our inputs that carry the speech; `encoders`: contracts that make them, or `features`, where mel
     bands go in directly. One input holds the vectors of `before` frames before a frame's own, and of `after` from
-    it on; columns of bands are their own frames. `frame_rate_hz`: of the training video, 0 any. The crop is resized to `crop_px` (width, height), the network
-    sees `inner_xywh_px` of it, and `blank_xywh_px` of that is black in the masked picture. `stack`: the pictures
-    in an input's channels, in order, by our input's name. `paste` hard: overwritten; feather: ramp of
-    `feather_px`; mask: alpha published with the model. `at_end`: a window that passes the last vector is filled up
-    with zeros, or slides back to the last one that is whole.
+    it on; columns of bands are their own frames. `frame_rate_hz`: of the training video, 0 any. The crop is
+    resized to `crop_px` (width, height), the network sees `inner_xywh_px` of it, and `blank_xywh_px` of that is
+    black in the masked picture. `stack`: the pictures in an input's channels, in order, by our input's name.
+    `paste` hard: overwritten; feather: ramp of `feather_px`; mask: alpha published with the model. `at_end`: a
+    window that passes the last vector is filled up with zeros, or slides back to the last one that is whole.
     """
 
     driven_by: tuple[str, ...]
