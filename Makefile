@@ -7,7 +7,7 @@ CUDA   := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi 2>/dev/nul
 GPU_EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(filter 13 14,$(CUDA)),cuda13,))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
-.PHONY: demo test test-full lint sanitize bench clean
+.PHONY: demo test test-full lint sanitize bench gpu clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/python:
@@ -50,6 +50,11 @@ sanitize: $(VENV)/.dev  ## kernels under ThreadSanitizer, AddressSanitizer and U
 
 bench: $(VENV)/.dev  ## timings of kernels and pipeline beside the reference flow
 	$(BIN)/pytest -m benchmark_suite tests/benchmark
+
+gpu: $(VENV)/.dev  ## on a machine with an NVIDIA GPU: parity and GPU tests, then its figures into profiles/measured
+	REQUIRE_GPU=1 $(BIN)/pytest tests/parity tests/gpu
+	$(BIN)/python -m tests.gpu.measure tiny --write profiles/measured/gpu_tiny.json
+	$(BIN)/python -m tests.gpu.measure swap_1080p30 --twins --write profiles/measured/gpu_swap_1080p30.json
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,4 +1,4 @@
-"""python -m tests.gpu.measure PROFILE: what issue after issue asks of a GPU, as one JSON with its conditions.
+"""python -m tests.gpu.measure PROFILE: what a profile costs on this machine's GPU, as one JSON with its conditions.
 
 Frames of noise with a stated number of faces, whose places are given to the graphs in place of the detector's answer
 (the detector runs all the same), so that twins can be measured. Nothing is decoded and nothing encoded: pictures come
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -259,6 +260,10 @@ def main(arguments: list[str] | None = None) -> int:
     counts = [int(count) for count in chosen.faces.split(",")]
     with ExitStack() as stack:
         twins = stack.enter_context(twins_in_place(profile)) if chosen.twins else {}
+        if chosen.session == "tensorrt":
+            # builds nothing where the plans are there; in the twins' place while they are in the models'
+            build = [sys.executable, "-m", "build_engines", chosen.profile, "--precision", precision]
+            subprocess.run([*build, "--size", chosen.size], check=True, stdout=sys.stderr)
         cells = {f"{k} faces": measure(profile, k, (width, height), chosen.frames) for k in counts}
     weights = f"twins: {', '.join(twins.values())}" if twins else "the profile's own models"
     said = conditions(profile, session=chosen.session, precision=precision, weights=weights, size_px=[width, height])
