@@ -14,6 +14,8 @@ from build_engines.simulate import FEW, Drift, Feeds, Simulation, worst_db
 
 __all__ = ["Calibrated", "Quantised", "calibrate", "find_int8"]
 
+_FREE_MACS = 0.005  # of all: leaving this out costs no time that anybody measures
+_WORTH_DB = 3.0  # less is noise between inputs
 _NEAR_DB = 4.0  # methods this near to the best are tried again when layers are left out
 
 
@@ -79,18 +81,21 @@ def find_int8(
     """
     search = _Search(simulation, calibrated, keep_fp32, half_scales, budget or Budget())
     methods, by_method = search.methods()
+    if free := search.free(methods[0]):
+        methods, by_method = search.methods(free)
+        say(f"{', '.join(free)} left out: next to no multiply-adds, and most of the drift")
     say(", ".join(f"{name} {reached:.1f} dB" for name, reached in by_method.items()))
-    best = search.result(methods[0], (), by_method=by_method)
+    best = search.result(methods[0], free, by_method=by_method, worst=free[0] if free else "")
     if best.worst_db >= target_db or not calibrated.layers:
         return best
     near = [name for name in methods if by_method[name] >= by_method[methods[0]] - _NEAR_DB]
-    order, guess = search.order(methods[0], target_db)
-    best = replace(best, worst=order[0])
-    most = search.most(order)
+    order, guess = search.order(methods[0], target_db, free)
+    best = replace(best, worst=best.worst or order[0])
+    least, most = len(free), search.most(order)
     first = fewest(lambda count: search.reached(methods[0], order[:count]), target_db, most, min(guess, most))
-    for count in range(first, most + 1):
+    for count in range(max(first, least), most + 1):
         for method in near:  # what is left out changes which of them is better
-            found = search.result(method, order[:count], by_method=by_method, worst=order[0])
+            found = search.result(method, order[:count], by_method=by_method, worst=best.worst)
             best = max(best, found, key=lambda one: one.worst_db)
             say(f"{count} of {len(order)} layers left out, {method}: {found.worst_db:.1f} dB")
             if found.worst_db >= target_db or search.late():
@@ -123,12 +128,12 @@ class _Search:
         trial = simulate_fp16(typed, self.keep_fp32, half_scales=self.half)
         return self.simulation.drift(trial, step=step, weights=self.integers)
 
-    def methods(self) -> tuple[list[str], dict[str, float]]:
-        """(methods, the one that drifts least with every layer in INT8 first; PSNR by method over all inputs).
+    def methods(self, left_out: Sequence[str] = ()) -> tuple[list[str], dict[str, float]]:
+        """(methods, the one that drifts least with every other layer in INT8 first; PSNR by method, all inputs).
 
         A few inputs say in which order to try; what a quarter of the time does not reach is not looked at.
         """
-        every = list(self.calibrated.layers)
+        every = self._kept(left_out)
         rank = {name: worst_db(self.drift(name, every, FEW)) for name in METHODS}
         reached: dict[str, float] = {}
         for name in sorted(METHODS, key=lambda one: -rank[one]):
@@ -137,18 +142,42 @@ class _Search:
                 break
         return sorted(reached, key=lambda name: -reached[name]), reached
 
-    def order(self, method: str, target_db: float) -> tuple[list[str], int]:
-        """(layers, worst first; how many of them should do) from what each costs alone beside FP32."""
-        names = list(self.calibrated.layers)
+    def free(self, method: str) -> list[str]:
+        """Layers, worst first, that hold next to no multiply-adds and spoil most: INT8 gains nothing there.
+
+        Such as the product behind a softmax, whose few large values a scale must cover beside many small ones.
+        """
+        share = min(_FREE_MACS, self.budget.most_macs) * sum(self.macs.values())
+        small: list[str] = []
+        for name in sorted(self.calibrated.layers, key=lambda one: self.macs[one]):
+            share -= self.macs[name]
+            if share < 0 or len(small) == (self.budget.most_layers or len(self.macs)):
+                break
+            small.append(name)
+        without = self.reached(method, small) if small else 0.0
+        if not small or without < self.reached(method, ()) + _WORTH_DB:
+            return []
+        order, _ = worst_first(self._costs(method, small, without), without)
+        names = [small[index] for index in order]
+        return names[: fewest(lambda count: self.reached(method, names[:count]), without - 1.0, len(names), 1)]
+
+    def order(self, method: str, target_db: float, first: Sequence[str]) -> tuple[list[str], int]:
+        """(layers, `first` and then the worst, how many of them should do) from what each costs beside FP32."""
+        names = [name for name in self.calibrated.layers if name not in set(first)]
+        if not names:
+            return list(first), len(first)
+        order, guess = worst_first(self._costs(method, names, target_db), target_db)
+        return [*first, *(names[index] for index in order)], len(first) + guess
+
+    def _costs(self, method: str, names: Sequence[str], target_db: float) -> list[Noise]:
+        """What INT8 in each of these layers alone costs, over a few inputs."""
 
         def noise(chosen: Sequence[int]) -> Noise:
             layers = {names[index]: self.calibrated.layers[names[index]] for index in chosen}
             typed = quantise(self.simulation.model, layers, self.scales[method], self.calibrated.weights, embed=False)
             return noise_of(self.simulation.drift(typed, step=FEW, weights=self.integers))
 
-        costs = effects(len(names), noise, target_db, deadline=self.began + self.budget.wall_s)
-        order, guess = worst_first(costs, target_db)
-        return [names[index] for index in order], guess
+        return effects(len(names), noise, target_db, deadline=self.began + self.budget.wall_s)
 
     def most(self, order: Sequence[str]) -> int:
         """How many layers the budget lets be left out, in this order."""

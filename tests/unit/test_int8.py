@@ -348,6 +348,20 @@ def spoiled() -> Any:
     return network(nodes, [*weights, numpy_helper.from_array(uneven, "w_bad")])
 
 
+def gated() -> Any:
+    """A convolution, and beside it a gate of one pixel, which holds 16 of 9232 multiply-adds and spoils most."""
+    nodes = [
+        conv("large", "x", "a", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["x"], ["p"], "pool"),
+        helper.make_node("Mul", ["p", "gain"], ["q"], "gain_up"),
+        conv("gate", "q", "g"),
+        helper.make_node("Mul", ["a", "g"], ["y"], "gated"),
+    ]
+    [gain, uneven] = spoiled().graph.initializer[1:]
+    uneven.name = "w_gate"
+    return network(nodes, [weight("w_large", 4, 4, 3, 3), gain, uneven])
+
+
 def searched(model: Any, target_db: float, feeds: Feeds | None = None, **more: Any) -> Quantised:
     given = feeds or feeds_of(16)
     simulation = Simulation(model, given)
@@ -369,6 +383,15 @@ def test_the_layer_that_drifts_most_is_left_out_and_named() -> None:
 def test_a_search_measures_int8_and_fp16_together() -> None:
     assert searched(overflowing(), 30.0).worst_db == float("-inf")
     assert searched(overflowing(), 30.0, keep_fp32=frozenset({"square", "root"})).worst_db > 30.0
+
+
+def test_a_layer_that_costs_nothing_and_spoils_most_is_left_out_even_where_the_target_is_met() -> None:
+    found = searched(gated(), 0.0)
+    assert (found.left_out, found.worst) == (("gate",), "gate")
+    assert found.macs_share > 0.99
+    kept = searched(gated(), 0.0, budget=Budget(most_macs=0.0))
+    assert kept.left_out == ()
+    assert kept.worst_db < found.worst_db - 3.0
 
 
 @pytest.mark.parametrize("budget", [Budget(most_macs=0.4), Budget(most_macs=0.0)])
