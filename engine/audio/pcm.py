@@ -171,6 +171,8 @@ def _frame(
 
 def _graph(rate_hz: int, sample_format: str, layout: str, to_rate_hz: int) -> av.filter.Graph:
     graph = av.filter.Graph()
+    if hasattr(graph, "threads"):  # PyAV 18; before, FFmpeg takes one for each core
+        graph.threads = 1
     source = graph.add(
         "abuffer",
         sample_rate=str(rate_hz),

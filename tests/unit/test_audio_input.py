@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+import av.filter
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from engine.audio.pcm import PcmInput, Resampler
@@ -285,6 +287,19 @@ def test_a_pipe_is_read_while_it_is_written(tmp_path: Path) -> None:
     heard = read_audio(fifo, rate_hz=16000)
     writer.join()
     assert np.array_equal(heard, whole(sound, 16000))
+
+
+@pytest.mark.skipif(not hasattr(av.filter.Graph(), "threads"), reason="PyAV before 18 can't limit a filter's threads")
+def test_listening_starts_no_threads(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.flac", "flac", 48000, voice(48000, rate_hz=48000, seed=8))
+    before = psutil.Process().num_threads()
+    pcm = PcmInput(48000, to_rate_hz=16000)
+    pcm.push(np.zeros(480, np.float32))
+    with open_audio(path, rate_hz=16000) as source:
+        blocks = iter(source)
+        next(blocks)
+        assert psutil.Process().num_threads() == before
+        assert sum(map(len, blocks)) > 10000
 
 
 def test_standard_input_is_read(tmp_path: Path) -> None:
