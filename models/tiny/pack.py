@@ -81,7 +81,7 @@ def _nchw(images: Bytes, mean: float, scale: float) -> Floats:
 
 
 class Pack:
-    """The four sessions. folder holds the tiny_*.onnx files."""
+    """The four sessions and, where there is one, the judge's. folder holds the tiny_*.onnx files."""
 
     def __init__(self, folder: Path = FOLDER, threads: int = 2) -> None:
         options = ort.SessionOptions()
@@ -94,6 +94,7 @@ class Pack:
         self.detector, self.refiner, self.embedder, self.swapper = map(
             session, ("detector", "refiner", "embedder", "swapper")
         )
+        self.judge = session("judge") if (folder / "tiny_judge.onnx").exists() else None
         graph = onnx.load(str(folder / "tiny_swapper.onnx")).graph
         self.emap: Floats = onnx.numpy_helper.to_array(graph.initializer[-1])
 
@@ -125,6 +126,16 @@ class Pack:
     def embed(self, crops: Bytes) -> Floats:
         """Unit embeddings [n,512] of aligned 112-pixel crops [n,112,112,3]."""
         out: Floats = self.embedder.run(None, {"input.1": _nchw(crops, 127.5, 127.5)})[0]
+        return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True))
+
+    def judged(self, crops: Bytes) -> Floats:
+        """As embed, by a second embedder that no training ever asked; training leaves one beside its candidates."""
+        if self.judge is None:
+            raise FileNotFoundError(
+                "judged: wanted tiny_judge.onnx beside the other files, got none; "
+                "run python -m models.tiny.train.embedder --seed 2 --out FOLDER/tiny_judge.onnx first"
+            )
+        out: Floats = self.judge.run(None, {"input.1": _nchw(crops, 127.5, 127.5)})[0]
         return np.asarray(out / np.linalg.norm(out, axis=1, keepdims=True))
 
     def embed_at(self, image: Bytes, points: Doubles) -> Floats:

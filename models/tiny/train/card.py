@@ -49,8 +49,7 @@ _TAIL = """
 ## Training
 
 Data: drawn by `models/tiny/train/crops.py`, seeded by (seed, index), kept in the user's cache folder, never committed.
-Machine class: two shared cores of a server CPU with AVX-512 BF16, PyTorch 2.13, bfloat16
-autocast, one or two threads, while other jobs ran on the same cores. No GPU was used.
+{machine}
 
 | network | command | runs in order (steps, minutes, seed) |
 |---|---|---|
@@ -121,6 +120,28 @@ def _rows(card: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def _judged(card: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    s = card["figures"]["swapping"]
+    if "judge_source" not in s:
+        return []
+    told = "by a second embedder that was in no loss"
+    return [
+        ("swapper: cosine to source, judged", f"{s['judge_source']:.2f}", "-", told),
+        ("swapper: nearer to source, judged", f"{100 * s['judge_nearer_source']:.1f} %", "-", told),
+    ]
+
+
+_CPU = """Machine class: two shared cores of a server CPU with AVX-512 BF16, PyTorch 2.13, bfloat16
+autocast, one or two threads, while other jobs ran on the same cores. No GPU was used."""
+
+
+def _machine(card: dict[str, Any]) -> str:
+    devices = sorted({str(run["device"]) for runs in card["training"].values() for run in runs})
+    if devices == ["cpu"]:
+        return _CPU
+    return f"Machines: {', '.join(devices)}; bfloat16 autocast; the networks trained at the same time on one GPU."
+
+
 def _runs(card: dict[str, Any]) -> str:
     rows = []
     for name, runs in card["training"].items():
@@ -134,7 +155,7 @@ def text(card: dict[str, Any]) -> str:
     nine = "`score_8 score_16 score_32` [n,1], `bbox_*` [n,4], `kps_*` [n,10]"
     template = ", ".join(f"({x:.4f}, {y:.4f})" for x, y in REFINER_TEMPLATE)
     level = card["figures"]["embedding"]["eer_threshold"]
-    rows = _rows(card)
+    rows = _rows(card) + _judged(card)
     for key, value in card["timings_1_thread"].items():
         rows.append(
             (
@@ -146,7 +167,9 @@ def text(card: dict[str, Any]) -> str:
         )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     head = _HEAD.format(nine=nine, template=template, level=level)
-    return head + _FIGURES + table + "\n" + _TAIL.format(runs=_runs(card))
+    if "look" in card:
+        head = head.replace("# The tiny pack: model card", f"# The tiny pack, {card['look']} look: model card")
+    return head + _FIGURES + table + "\n" + _TAIL.format(runs=_runs(card), machine=_machine(card))
 
 
 def write(folder: Path = FOLDER) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ from models.tiny.renderer import (
     geometry,
     grain,
     labels,
+    light_from,
     place,
+    random_camera,
     random_inner,
     random_moment,
     random_outer,
@@ -46,8 +48,12 @@ def shaken(rng: np.random.Generator, template: Doubles, spread: float) -> Double
     return template + rng.normal(0.0, spread * eye, template.shape)
 
 
-def _finish(rng: np.random.Generator, images: list[Bytes]) -> list[Bytes]:
-    """The same lens and sensor for all pictures of one sample: softness and grain."""
+def _finish(rng: np.random.Generator, images: list[Bytes], look: str) -> list[Bytes]:
+    """The same lens and sensor for all pictures of one sample: softness and grain, or a camera of the film look."""
+    if look == "film":
+        soft = rng.uniform(0.0, 1.6) if rng.random() < 0.25 else 0.0
+        camera = random_camera(rng, 4.0)
+        return [camera.shoot(soften(image, soft) if soft > 0.1 else image) for image in images]
     blur = rng.uniform(0.0, 1.6) if rng.random() < 0.35 else 0.0
     seed, sigma = int(rng.integers(1 << 31)), (rng.uniform(0.5, 5.0) if rng.random() < 0.6 else 0.0)
     out = [soften(image, blur) if blur > 0.1 else image for image in images]
@@ -56,33 +62,45 @@ def _finish(rng: np.random.Generator, images: list[Bytes]) -> list[Bytes]:
     return out
 
 
-def _ground(rng: np.random.Generator, size: int) -> Bytes:
+def _ground(rng: np.random.Generator, size: int, look: str) -> Bytes:
+    if look == "film" and rng.random() < 0.7:
+        return backdrop(int(rng.integers(1 << 31)), int(rng.integers(4)), size, size, look)
     return backdrop(int(rng.integers(1 << 31)), int(rng.integers(3)), size, size)
 
 
-def embed_crop(rng: np.random.Generator, inner: Floats, shake: float = 0.05, within: Range = _ANY) -> Bytes:
+def _lit(person: Person, ground: Bytes) -> Person:
+    """A person of the film look takes the colours of the surroundings; the classic look has lights of its own."""
+    if person.look != "film":
+        return person
+    half = len(ground) // 2
+    return person.set(light_from(ground[:half].mean((0, 1)) / 255.0, ground[half:].mean((0, 1)) / 255.0))
+
+
+def embed_crop(
+    rng: np.random.Generator, inner: Floats, shake: float = 0.05, within: Range = _ANY, look: str = "classic"
+) -> Bytes:
     """A 112-pixel crop of an identity at a random moment with random hair, light and background."""
-    outer = random_outer(rng, inner if rng.random() < 0.75 else random_inner(rng))  # a swapped face keeps its neck
-    person = Person(inner, outer, random_moment(rng, within))
-    image = _ground(rng, 112)
-    draw(person, aligned(person, shaken(rng, ARCFACE_112, shake)), image)
-    return _finish(rng, [image])[0]
+    own = inner if rng.random() < 0.75 else random_inner(rng, look)  # a swapped face keeps its neck
+    person = Person(inner, random_outer(rng, own, look), random_moment(rng, within, look), look=look)
+    image = _ground(rng, 112, look)
+    draw(_lit(person, image), aligned(person, shaken(rng, ARCFACE_112, shake)), image)
+    return _finish(rng, [image], look)[0]
 
 
-def refine_crop(rng: np.random.Generator) -> tuple[Bytes, Floats]:
+def refine_crop(rng: np.random.Generator, look: str = "classic") -> tuple[Bytes, Floats]:
     """A 96-pixel crop placed as by a rough detector, and the true points [5,2] in its pixels."""
-    person = random_person(rng, Range(yaw=55.0, pitch=28.0, roll=40.0, occluder=0.2))
+    person = random_person(rng, Range(yaw=55.0, pitch=28.0, roll=40.0, occluder=0.2), look)
     template = shaken(rng, REFINER_TEMPLATE, rng.uniform(0.0, 0.10))
     turn, grow = np.radians(rng.normal(0.0, 4.0)), float(np.exp(rng.normal(0.0, 0.06)))
     c, s = np.cos(turn) * grow, np.sin(turn) * grow
     middle = np.array([48.0, 46.0])
     template = (template - middle) @ np.array([[c, s], [-s, c]]) + middle + rng.normal(0.0, 1.4, 2)
     view = aligned(person, template)
-    image = _ground(rng, REFINER_SIZE)
-    draw(person, view, image)
+    image = _ground(rng, REFINER_SIZE, look)
+    draw(_lit(person, image), view, image)
     if rng.random() < 0.4:  # a small face, enlarged
         image = soften(image, rng.uniform(0.5, 4.0))
-    return _finish(rng, [image])[0], labels(person, view).points_px.astype(np.float32)
+    return _finish(rng, [image], look)[0], labels(person, view).points_px.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -102,21 +120,22 @@ class SwapSample:
     ground: Bytes
 
 
-def swap_sample(rng: np.random.Generator, shake: float = 0.035) -> SwapSample:
+def swap_sample(rng: np.random.Generator, shake: float = 0.035, look: str = "classic") -> SwapSample:
     """One swap with its exact truth; one in ten has the target's own identity as source."""
-    person = random_person(rng, Range(yaw=42.0, pitch=20.0, roll=10.0, occluder=0.12))
-    inner = person.inner if rng.random() < 0.1 else random_inner(rng)
+    person = random_person(rng, Range(yaw=42.0, pitch=20.0, roll=10.0, occluder=0.12), look)
+    inner = person.inner if rng.random() < 0.1 else random_inner(rng, look)
     view = aligned(person, shaken(rng, ARCFACE_128, shake))
     ground, target_mask, truth_mask = (
-        _ground(rng, 128),
+        _ground(rng, 128, look),
         np.zeros((128, 128), np.uint8),
         np.zeros((128, 128), np.uint8),
     )
-    target, truth = ground.copy(), ground.copy()
+    target, truth, person = ground.copy(), ground.copy(), _lit(person, ground)
     draw(person, view, target, target_mask)
-    draw(person.wearing_face_of(Person(inner, person.outer, person.moment)), view, truth, truth_mask)
-    target, truth = _finish(rng, [target, truth])
-    source = embed_crop(rng, inner, 0.03, Range(yaw=25.0, pitch=12.0, roll=8.0, glasses=0.08, occluder=0.0, light=0.8))
+    draw(replace(person, inner=inner), view, truth, truth_mask)
+    target, truth = _finish(rng, [target, truth], look)
+    within = Range(yaw=25.0, pitch=12.0, roll=8.0, glasses=0.08, occluder=0.0, light=0.8)
+    source = embed_crop(rng, inner, 0.03, within, look)
     return SwapSample(target, truth, source, np.maximum(target_mask, truth_mask), inner, person, view, ground)
 
 
@@ -151,7 +170,11 @@ def _scene_heights(rng: np.random.Generator, size: int) -> list[float]:
 
 
 def scene(
-    rng: np.random.Generator, size: int = 320, shape: tuple[int, int] | None = None, indoors: bool = False
+    rng: np.random.Generator,
+    size: int = 320,
+    shape: tuple[int, int] | None = None,
+    indoors: bool = False,
+    look: str = "classic",
 ) -> Scene:
     """A cluttered picture with zero to five people: shape (width, height), or a square, sometimes letterboxed."""
     wide, high = shape or (size, size)
@@ -163,7 +186,11 @@ def scene(
         )
     style = 2 if rng.random() < 0.65 else int(rng.integers(2))
     seed = int(rng.integers(1 << 31))
-    image = rooms.room(rng, wide, high) if indoors else backdrop(seed, style, wide, high)
+    if look == "film" and not indoors and rng.random() < 0.5:
+        image = backdrop(seed, int(rng.integers(4)), wide, high, look)
+    else:
+        image = rooms.room(rng, wide, high) if indoors else backdrop(seed, style, wide, high)
+    ground = image.copy()
     placed: list[Doubles] = []
     boxes: list[Doubles] = []
     points: list[Doubles] = []
@@ -171,7 +198,7 @@ def scene(
     seen: list[Bytes] = []
     drawn: list[int] = []
     for height in _scene_heights(rng, high):
-        person = random_person(rng, Range(yaw=55.0, pitch=25.0, roll=32.0, occluder=0.15))
+        person = random_person(rng, Range(yaw=55.0, pitch=25.0, roll=32.0, occluder=0.15), look)
         _, box = geometry(person)
         scale, middle = height / (box[3] - box[1]), np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
         for _ in range(8):
@@ -188,7 +215,7 @@ def scene(
             continue
         placed.append(truth.box_xyxy_px)
         before, mask = image.copy(), np.zeros((high, wide), np.uint8)
-        draw(person, view, image, mask)
+        draw(_lit(person, ground), view, image, mask)
         for earlier in seen:  # whoever stands in front hides those behind
             earlier[(image != before).any(2)] = 0
         seen.append(mask)
@@ -198,7 +225,7 @@ def scene(
         points.append(truth.points_px)
         whole = (truth.box_xyxy_px[2:] - truth.box_xyxy_px[:2]).prod()
         fair.append(bool((clipped[2:] - clipped[:2]).clip(0).prod() > 0.55 * whole))
-    image = _finish(rng, [image])[0]
+    image = _finish(rng, [image], look)[0]
     canvas = np.zeros((high, wide, 3) if shape else (size, size, 3), np.uint8)
     canvas[:high, :wide] = image
     shown = [float(mask.sum()) / max(total, 1) for mask, total in zip(seen, drawn, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -99,41 +100,6 @@ def _grid(size: int) -> tuple[Floats, Floats, Floats]:
     return tuple(np.concatenate(part).astype(np.float32) for part in (centres, strides, sizes))  # type: ignore[return-value]
 
 
-def assign(
-    faces: Floats, grid: tuple[Floats, Floats, Floats]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Which anchors learn which face: (anchor indices, face indices, anchors to leave out of the loss).
-
-    A face belongs to anchors of about its own size whose centres lie in its middle; anchors on a face that is cut off
-    or hidden are neither right nor wrong.
-    """
-    centres, strides, sizes = grid
-    owner = np.full(len(centres), -1, np.int64)
-    left_out = np.zeros(len(centres), np.bool_)
-    order = np.argsort(-np.prod(faces[:, 2:4] - faces[:, :2], axis=1))  # small faces last: they win a shared anchor
-    for k in order:
-        x0, y0, x1, y1 = faces[k, :4]
-        if faces[k, 14] == 0.0:
-            continue
-        side = float(np.sqrt(max((x1 - x0) * (y1 - y0), 1.0)))
-        off = np.abs(centres - np.array([(x0 + x1) / 2, (y0 + y1) / 2], np.float32))
-        fits = np.abs(np.log2(side / sizes)) < 0.75
-        if side < 16.0:
-            fits |= sizes == 16.0
-        if side > 512.0 * 0.6:
-            fits |= sizes == 512.0
-        reach = np.maximum(0.20 * side, 0.6 * strides)
-        near = (off[:, 0] <= reach) & (off[:, 1] <= reach)
-        if faces[k, 14] < 0.0:
-            left_out |= (off[:, 0] <= (x1 - x0) / 2) & (off[:, 1] <= (y1 - y0) / 2)
-        else:
-            owner[near & fits] = k
-            left_out |= (off[:, 0] <= 1.5 * reach) & (off[:, 1] <= 1.5 * reach) & (np.abs(np.log2(side / sizes)) < 1.25)
-    anchors = np.nonzero(owner >= 0)[0]
-    left_out[anchors] = False
-    return anchors, owner[anchors], left_out
-
-
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and distance-IoU of boxes [k,4] given as left, top, right, bottom distances from one common centre."""
     low, high = torch.minimum(a, b), torch.maximum(a, b)
@@ -145,45 +111,62 @@ def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - shift / (hull + 1e-6)
 
 
-def losses(
-    levels: list[tuple[Tensor, Tensor, Tensor]], faces: Floats, grid: tuple[Floats, Floats, Floats]
-) -> dict[str, Tensor]:
+class Goals:
+    """Which anchors of a batch learn which face, found on the device.
+
+    A face belongs to anchors of about its own size whose centres lie in its middle, and the smaller face wins a shared
+    anchor. Anchors on a face that is cut off or hidden, and those that nearly fit, are neither right nor wrong.
+    """
+
+    def __init__(self, size: int, device: str) -> None:
+        centres, strides, sizes = (torch.from_numpy(part).to(device) for part in _grid(size))
+        self.centres, self.strides, self.sizes = centres, strides, sizes
+
+    def owners(self, faces: Tensor) -> tuple[Tensor, Tensor]:
+        """faces [n,6,15] -> owner [n,A] (index of the face, -1 for none) and left_out [n,A]."""
+        span = (faces[:, :, 2:4] - faces[:, :, :2]).clamp(min=0)
+        area = span.prod(2)
+        side = area.clamp(min=1.0).sqrt()[:, :, None]
+        middle = (faces[:, :, :2] + faces[:, :, 2:4]) / 2
+        off = (self.centres[None, None] - middle[:, :, None]).abs()
+        octaves = (side / self.sizes).log2().abs()
+        small, large = (side < 16.0) & (self.sizes == 16.0), (side > 512.0 * 0.6) & (self.sizes == 512.0)
+        fits = (octaves < 0.75) | small | large
+        reach = torch.maximum(0.20 * side, 0.6 * self.strides)
+        near = (off <= reach[..., None]).all(3)
+        kind = faces[:, :, 14, None]
+        takes = near & fits & (kind > 0)
+        smallest = torch.where(takes, area[:, :, None], torch.inf).min(1)  # small faces win a shared anchor
+        owner = torch.where(takes.any(1), smallest.indices, -1)
+        ignored = (off <= span[:, :, None] / 2).all(3) & (kind < 0)
+        almost = (off <= 1.5 * reach[..., None]).all(3) & (octaves < 1.25) & (kind > 0)
+        return owner, (ignored | almost).any(1) & (owner < 0)
+
+
+def losses(levels: list[tuple[Tensor, Tensor, Tensor]], faces: Tensor, goals: Goals) -> dict[str, Tensor]:
     """Quality-focal score loss, distance-IoU box loss and smooth-L1 point loss of a batch; faces [n,6,15]."""
     logits, boxes, points = (torch.cat([level[i] for level in levels], dim=1) for i in range(3))
-    logits, device = logits.float(), logits.device
-    quality, weight = torch.zeros_like(logits), torch.ones_like(logits)
-    centres, strides, _ = grid
-    rows, columns, goal_boxes, goal_points, scale, share = [], [], [], [], [], []
-    for n, own in enumerate(faces):
-        anchors, owner, left_out = assign(own, grid)
-        weight[n, torch.from_numpy(np.nonzero(left_out)[0])] = 0.0
-        if len(anchors) == 0:
-            continue
-        f, c, s = own[owner], centres[anchors], strides[anchors, None]
-        rows.append(np.full(len(anchors), n))
-        columns.append(anchors)
-        goal_boxes.append(np.concatenate([c - f[:, :2], f[:, 2:4] - c], 1) / s)
-        goal_points.append((f[:, 4:14] - np.tile(c, 5)) / s)
-        scale.append(np.sqrt(np.prod(f[:, 2:4] - f[:, :2], 1)) / s[:, 0])
-        share.append(np.bincount(owner)[owner] ** -0.5)  # a large face has ten times the anchors of a small one
-    count = sum(len(r) for r in rows)
-    if count:
-        at = (torch.from_numpy(np.concatenate(rows)), torch.from_numpy(np.concatenate(columns)))
-        size = torch.from_numpy(np.concatenate(scale)).to(device)[:, None]
-        iou, diou = _overlap(boxes[at], torch.from_numpy(np.concatenate(goal_boxes)).to(device))
-        quality[at] = iou.detach().clamp(0.05, 1.0)
-        each = torch.from_numpy(np.concatenate(share).astype(np.float32)).to(device)
-        each = each / each.sum()
-        box_loss = ((1.0 - diou) * each).sum()
-        off = (points[at] - torch.from_numpy(np.concatenate(goal_points)).to(device)) / size
-        point_loss = (
-            nn.functional.smooth_l1_loss(off, torch.zeros_like(off), beta=0.02, reduction="none").mean(1) * each
-        ).sum()
-    else:
-        box_loss = point_loss = logits.sum() * 0.0
+    logits = logits.float()
+    owner, left_out = goals.owners(faces)
+    at = torch.nonzero(owner >= 0, as_tuple=True)
+    quality = torch.zeros_like(logits)
+    face = owner[at]
+    f, c, s = faces[at[0], face], goals.centres[at[1]], goals.strides[at[1]][:, None]
+    counts = torch.zeros(faces.shape[:2], device=faces.device).index_put(
+        (at[0], face), face * 0.0 + 1.0, accumulate=True
+    )
+    each = counts[at[0], face] ** -0.5  # a large face has ten times the anchors of a small one
+    each = each / each.sum().clamp(min=1e-6)
+    iou, diou = _overlap(boxes[at], torch.cat([c - f[:, :2], f[:, 2:4] - c], 1) / s)
+    quality[at] = iou.detach().clamp(0.05, 1.0)
+    box_loss = ((1.0 - diou) * each).sum()
+    size = (f[:, 2:4] - f[:, :2]).prod(1).clamp(min=1e-6).sqrt()[:, None] / s
+    off = (points[at] - (f[:, 4:14] - c.repeat(1, 5)) / s) / size
+    each_point = nn.functional.smooth_l1_loss(off, torch.zeros_like(off), beta=0.02, reduction="none").mean(1)
+    point_loss = (each_point * each).sum()
     p = torch.sigmoid(logits)
     focal = nn.functional.binary_cross_entropy_with_logits(logits, quality, reduction="none") * (quality - p).abs() ** 2
-    score_loss = (focal * weight).sum() / max(count, 1)
+    score_loss = (focal * ~left_out).sum() / max(len(face), 1)
     return {
         "loss": score_loss + 2.0 * box_loss + 12.0 * point_loss,
         "score": score_loss,
@@ -192,7 +175,11 @@ def losses(
     }
 
 
-def mirrored(images: np.ndarray, faces: Floats) -> tuple[np.ndarray, Floats]:
+def _twice(images: Tensor) -> Tensor:
+    return images.repeat_interleave(2, 1).repeat_interleave(2, 2)
+
+
+def mirrored(images: Tensor, faces: Floats) -> tuple[Tensor, Floats]:
     """Left and right exchanged, the points' order too."""
     width = images.shape[2]
     out = faces.copy()
@@ -202,14 +189,14 @@ def mirrored(images: np.ndarray, faces: Floats) -> tuple[np.ndarray, Floats]:
     points = np.stack([width - points[..., 0], points[..., 1]], -1)
     out[:, :, 4:14] = points.reshape(*faces.shape[:2], 10)
     out[~real] = 0.0
-    return images[:, :, ::-1], out
+    return images.flip(2), out
 
 
-def zoomed(rng: np.random.Generator, images: np.ndarray, faces: Floats) -> tuple[np.ndarray, Floats]:
+def zoomed(rng: np.random.Generator, images: Tensor, faces: Floats) -> tuple[Tensor, Floats]:
     """A random part of every picture at twice its size: faces larger than any scene holds."""
     size = images.shape[1]
     half = size // 2
-    out_images, out_faces = np.empty_like(images), np.zeros_like(faces)
+    out_images, out_faces = torch.empty_like(images), np.zeros_like(faces)
     for n in range(len(images)):
         real = np.nonzero(faces[n, :, 14] != 0.0)[0]
         corner = rng.integers(0, half + 1, 2)
@@ -217,7 +204,7 @@ def zoomed(rng: np.random.Generator, images: np.ndarray, faces: Floats) -> tuple
             box = faces[n, real[-1], :4]
             corner = np.clip((box[:2] + box[2:]) / 2 - half / 2 + rng.uniform(-20, 20, 2), 0, half).astype(np.int64)
         x, y = int(corner[0]), int(corner[1])
-        out_images[n] = images[n, y : y + half, x : x + half].repeat(2, 0).repeat(2, 1)
+        out_images[n] = _twice(images[n : n + 1, y : y + half, x : x + half])[0]
         shift = np.array([x, y], np.float32)
         for k in real:
             face = faces[n, k]
@@ -234,49 +221,59 @@ def zoomed(rng: np.random.Generator, images: np.ndarray, faces: Floats) -> tuple
     return out_images, out_faces
 
 
-def enlarged(images: np.ndarray, faces: Floats, count: int = 4) -> tuple[np.ndarray, Floats]:
+def enlarged(images: Tensor, faces: Floats, count: int = 4) -> tuple[Tensor, Floats]:
     """The pictures with the largest faces, whole, at twice their size: what a 640-pixel input sees of a webcam."""
     heights = np.where(faces[:, :, 14] > 0, faces[:, :, 3] - faces[:, :, 1], 0.0).max(1)
     pick = np.argsort(-heights)[:count]
     twice = faces[pick].copy()
     twice[:, :, :14] *= 2.0
-    return images[pick].repeat(2, 1).repeat(2, 2), twice
+    return _twice(images[torch.from_numpy(pick)]), twice
 
 
-def main() -> None:
-    """python -m models.tiny.train.detector"""
-    given = session.arguments("detector", 40.0)
-    data = store.pictures("scene", given.count or 10000, given.seed)
-    all_faces = np.asarray(data["faces"], np.float32)
-    order = session.batches(len(all_faces), 16, given.seed)
-    rooms = store.pictures("room", max(64, len(all_faces) // 4), given.seed)
-    room_faces, room_order = (
-        np.asarray(rooms["faces"], np.float32),
-        session.batches(len(rooms["faces"]), 16, given.seed),
-    )
-    rng = np.random.default_rng(given.seed + 99)
-    size = int(data["image"].shape[1])
-    grids = {size: _grid(size), 2 * size: _grid(2 * size)}
+class Scenes:
+    """Random batches of scenes and rooms, mirrored, zoomed or enlarged: images [n,s,s,3] and faces [n,6,15]."""
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
-        if rng.random() < 0.35:
-            pick = next(room_order)
-            images, faces = np.asarray(rooms["image"][pick]), room_faces[pick]
-        else:
-            pick = next(order)
-            images, faces = np.asarray(data["image"][pick]), all_faces[pick]
+    def __init__(self, given: argparse.Namespace) -> None:
+        count = given.count or 10000
+        self._batch, self._rng = given.batch or 16, np.random.default_rng(given.seed + 99)
+        self._parts = []
+        for kind, number in (("scene", count), ("room", max(64, count // 4))):
+            data = store.pictures(kind, number, given.seed, given.look, given.workers)
+            shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
+            faces = np.asarray(data["faces"], np.float32)
+            self._parts.append((shelf, faces, session.batches(number, self._batch, given.seed)))
+        self.size = int(data["image"].shape[1])
+
+    def next(self) -> tuple[Tensor, Floats]:
+        """The next batch; enlarged ones hold a quarter of the pictures at twice the size."""
+        rng = self._rng
+        shelf, all_faces, order = self._parts[1 if rng.random() < 0.35 else 0]
+        pick = next(order)
+        images, faces = shelf.take("image", pick), all_faces[pick]
         if rng.random() < 0.5:
             images, faces = mirrored(images, faces)
         kind = rng.random()
         if kind < 0.2:
             images, faces = zoomed(rng, images, faces)
         elif kind < 0.4:
-            images, faces = enlarged(images, faces)
-        images = images[..., ::-1] if rng.random() < 0.15 else images  # red and blue exchanged: any skin, any light
-        x = (session.pixels(images, given.device) * 255.0 - 127.5) / 128.0
+            images, faces = enlarged(images, faces, max(1, self._batch // 4))
+        if rng.random() < 0.15:
+            images = images.flip(3)  # red and blue exchanged: any skin, any light
+        return images, faces
+
+
+def main() -> None:
+    """python -m models.tiny.train.detector"""
+    given = session.arguments("detector", 40.0)
+    scenes = Scenes(given)
+    goals = {size: Goals(size, given.device) for size in (scenes.size, 2 * scenes.size)}
+
+    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+        images, faces = scenes.next()
+        x = (session.pixels(images) * 255.0 - 127.5) / 128.0
         with session.mixed(given.device):
-            levels = network(x)
-        return losses(levels, faces, grids[images.shape[1]])
+            levels = network(x.contiguous(memory_format=torch.channels_last))
+        return losses(levels, torch.from_numpy(faces).to(given.device), goals[images.shape[1]])
 
     session.run("detector", given, Detector(), step, export, rate=2.0e-3)
 

@@ -13,16 +13,19 @@ from models.tiny.train.layers import ConvBlock, Residual
 
 
 class Reader(nn.Module):  # type: ignore[misc]
-    """Pixels [n,3,112,112] of (x - 127.5) / 127.5 -> visible identity parameters [n,26]."""
+    """Pixels [n,3,112,112] of (x - 127.5) / 127.5 -> visible identity parameters [n,k] of a look."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: str = "classic") -> None:
         super().__init__()
+        self.look = look
         self.body = nn.Sequential(
             ConvBlock(3, 24, 2), ConvBlock(24, 48, 2), Residual(48), ConvBlock(48, 96, 2), Residual(96),
             ConvBlock(96, 144, 2), Residual(144), ConvBlock(144, 32, 1, 1),
         )  # fmt: skip
         # Flattened, not pooled: where a brow is belongs to who it is.
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(32 * 49, 256), nn.ReLU(), nn.Linear(256, identity.PARAMETERS))
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(32 * 49, 256), nn.ReLU(), nn.Linear(256, identity.parameters(look))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -36,14 +39,15 @@ class Embedder(nn.Module):  # type: ignore[misc]
     def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.reader = reader
-        linear, frequencies, phases, mean = (torch.tensor(a, dtype=torch.float32) for a in identity.feature_map())
+        parts = identity.feature_map(look=reader.look)
+        linear, frequencies, phases, mean = (torch.tensor(a, dtype=torch.float32) for a in parts)
         self.register_buffer("linear", linear)
         self.register_buffer("frequencies", frequencies)
         self.register_buffer("phases", phases)
         self.register_buffer("mean", mean)
 
     def features(self, parameters: Tensor) -> Tensor:
-        """Visible identity parameters [n,26] -> embedding [n,512]."""
+        """Visible identity parameters [n,k] -> embedding [n,512]."""
         waves = torch.cos(parameters @ self.frequencies + self.phases) * (2.0 / self.phases.shape[0]) ** 0.5
         return torch.cat([parameters @ self.linear, waves], dim=1) - self.mean
 
@@ -62,23 +66,24 @@ def export(reader: nn.Module, path: Path) -> None:
 def main() -> None:
     """python -m models.tiny.train.embedder"""
     given = session.arguments("embedder", 12.0)
-    data = store.pictures("embed", given.count or 40000, given.seed)
-    goal = identity.visible(np.asarray(data["inner"], np.float32))
-    order = session.batches(len(goal), 64, given.seed)
+    data = store.pictures("embed", given.count or 40000, given.seed, given.look, given.workers)
+    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look)).to(given.device)
+    shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
+    order = session.batches(len(goal), given.batch or 64, given.seed)
     noise = torch.Generator().manual_seed(given.seed)
 
     def step(network: nn.Module, done: int) -> dict[str, Tensor]:
         pick = next(order)
-        x = session.pixels(data["image"][pick], given.device) * 2.0 - 1.0
+        x = session.pixels(shelf.take("image", pick)) * 2.0 - 1.0
         gain = (1.0 + 0.06 * torch.randn(len(pick), 1, 1, 1, generator=noise)).to(given.device)
         shift = tuple(int(v) for v in torch.randint(-2, 3, (2,), generator=noise))
         x = torch.roll(x * gain, shift, (2, 3)).contiguous(memory_format=torch.channels_last)
         with session.mixed(given.device):
             out = network(x)
-        loss = nn.functional.smooth_l1_loss(out.float(), torch.from_numpy(goal[pick]).to(given.device), beta=0.15)
+        loss = nn.functional.smooth_l1_loss(out.float(), goal[torch.from_numpy(pick)], beta=0.15)
         return {"loss": loss}
 
-    session.run("embedder", given, Reader(), step, export, rate=2.0e-3)
+    session.run("embedder", given, Reader(given.look), step, export, rate=2.0e-3)
 
 
 if __name__ == "__main__":

@@ -48,18 +48,19 @@ def export(network: nn.Module, path: Path) -> None:
 def main() -> None:
     """python -m models.tiny.train.refiner"""
     given = session.arguments("refiner", 10.0)
-    data = store.pictures("refine", given.count or 40000, given.seed)
+    data = store.pictures("refine", given.count or 40000, given.seed, given.look, given.workers)
     goal = np.asarray(data["points"], np.float32)
-    order = session.batches(len(goal), 48, given.seed)
+    shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
+    order = session.batches(len(goal), given.batch or 48, given.seed)
     rng = np.random.default_rng(given.seed + 7)
     eye = float(np.hypot(*(crops.REFINER_TEMPLATE[1] - crops.REFINER_TEMPLATE[0])))
 
     def step(network: nn.Module, done: int) -> dict[str, Tensor]:
         pick = next(order)
-        images, points = np.asarray(data["image"][pick]), goal[pick]
+        images, points = shelf.take("image", pick), goal[pick]
         if rng.random() < 0.5:
-            images, points = images[:, :, ::-1], points[:, [1, 0, 2, 4, 3]] * [-1, 1] + [crops.REFINER_SIZE - 1, 0]
-        x = (session.pixels(images, given.device) * 255.0 - 127.5) / 128.0
+            images, points = images.flip(2), points[:, [1, 0, 2, 4, 3]] * [-1, 1] + [crops.REFINER_SIZE - 1, 0]
+        x = (session.pixels(images) * 255.0 - 127.5) / 128.0
         with session.mixed(given.device):
             out = network(x)
         off = (out - torch.from_numpy(np.asarray(points, np.float32)).to(given.device)) / eye

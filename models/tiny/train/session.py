@@ -1,4 +1,4 @@
-"""What every training run does: arguments, a rate that ends with the budget, averaged weights, checkpoints."""
+"""What every training run does: arguments, a rate that ends with the budget, averaged weights, pauses, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import argparse
 import copy
 import json
 import math
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.tiny.renderer import LOOKS
+
 EXPORT_FOLDER = Path(__file__).resolve().parent.parent
+_HELD_SHARE = 0.5  # of a GPU's free memory that training pictures may take
 
 
 def arguments(name: str, minutes: float) -> argparse.Namespace:
@@ -24,15 +30,21 @@ def arguments(name: str, minutes: float) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=minutes, help="wall-clock budget")
     parser.add_argument("--steps", type=int, default=0, help="stop after this many steps; 0 = by the clock alone")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--look", choices=LOOKS, default="classic")
     parser.add_argument("--out", type=Path, default=EXPORT_FOLDER / f"tiny_{name}.onnx")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--count", type=int, default=0, help="training samples to draw; 0 = this network's default")
+    parser.add_argument("--batch", type=int, default=0, help="samples a step; 0 = this network's default")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw training pictures")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate, for a resumed run")
     parser.add_argument("--resume", type=Path, default=None, help="start from the averaged weights of this checkpoint")
     given = parser.parse_args()
     torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
+    if given.device.startswith("cuda"):
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     return given
 
 
@@ -41,33 +53,55 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._decay, self._seen = decay, 0
+        self.seen = 0
+        self._decay = decay
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        self._real = [(mine, now) for mine, now in pairs if mine.dtype.is_floating_point]
+        self._whole = [(mine, now) for mine, now in pairs if not mine.dtype.is_floating_point]
 
-    def update(self, network: nn.Module) -> None:
+    def update(self) -> None:
         """Takes the network's present weights in; early steps count more."""
-        self._seen += 1
-        keep = min(self._decay, self._seen / (self._seen + 10.0))
+        self.seen += 1
+        keep = min(self._decay, self.seen / (self.seen + 10.0))
         with torch.no_grad():
-            for mine, now in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-                if mine.dtype.is_floating_point:
-                    mine.lerp_(now.to(mine.dtype), 1.0 - keep)
-                else:
-                    mine.copy_(now)
+            torch._foreach_lerp_([mine for mine, _ in self._real], [now for _, now in self._real], 1.0 - keep)
+            for mine, now in self._whole:
+                mine.copy_(now)
 
 
 def batches(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
     """Endless shuffled index batches, sorted inside so that a memory map is read forwards."""
     rng = np.random.default_rng(seed)
+    size = min(size, count)
     while True:
         order = rng.permutation(count)
         for start in range(0, count - size + 1, size):
             yield np.sort(order[start : start + size])
 
 
-def pixels(bytes_nhwc: np.ndarray, device: str) -> Tensor:
+class Shelf:
+    """Training pictures within reach of a device: in its memory where half of what is free holds them."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], device: str) -> None:
+        self._arrays, self._device = arrays, device
+        self._held: dict[str, Tensor] = {}
+        if device.startswith("cuda"):
+            total = sum(array.nbytes for array in arrays.values() if array.dtype == np.uint8)
+            if total < _HELD_SHARE * torch.cuda.mem_get_info()[0]:
+                for name, array in arrays.items():
+                    if array.dtype == np.uint8:
+                        self._held[name] = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    def take(self, name: str, pick: np.ndarray) -> Tensor:
+        """Rows of an array of bytes on the device."""
+        if name in self._held:
+            return self._held[name][torch.from_numpy(pick).to(self._device)]
+        return torch.from_numpy(np.array(self._arrays[name][pick])).to(self._device)  # a copy: maps are read-only
+
+
+def pixels(bytes_nhwc: Tensor) -> Tensor:
     """uint8 [n,h,w,3] -> float32 0..1 [n,3,h,w] in channels-last memory."""
-    tensor = torch.from_numpy(np.array(bytes_nhwc)).to(device)  # a copy: memory maps are read-only
-    return tensor.permute(0, 3, 1, 2).float().mul_(1.0 / 255.0)
+    return bytes_nhwc.permute(0, 3, 1, 2).float().mul_(1.0 / 255.0)
 
 
 def mixed(device: str) -> AbstractContextManager[None]:
@@ -76,12 +110,86 @@ def mixed(device: str) -> AbstractContextManager[None]:
     return region
 
 
+@dataclass
+class Progress:
+    """How far a run is. curve: one entry a report, minutes, steps and the mean of each loss since the last."""
+
+    done: int = 0
+    minutes: float = 0.0
+    runs: list[dict[str, object]] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Run:
+    """One training run with everything that a pause has to keep."""
+
+    def __init__(self, given: argparse.Namespace, network: nn.Module, rate: float, decay: float) -> None:
+        self.given, self.progress = given, Progress()
+        self.network = network.to(given.device, memory_format=torch.channels_last).train()
+        self.average = Average(self.network, decay)
+        fused = given.device.startswith("cuda")
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused
+        )
+        self._stopped = False
+        signal.signal(signal.SIGTERM, self._on_stop)
+
+    def _on_stop(self, number: int, frame: object) -> None:
+        self._stopped = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody asked for a pause."""
+        return self._stopped
+
+    @property
+    def state_path(self) -> Path:
+        """Where a paused run waits: beside the file that it will write."""
+        return Path(self.given.out).with_suffix(".paused.pt")
+
+    def _same(self, saved: Mapping[str, Any]) -> bool:
+        return all(saved["given"][key] == str(getattr(self.given, key)) for key in ("seed", "look", "minutes", "steps"))
+
+    def pick_up(self, name: str) -> None:
+        """Goes on where a pause of the same command left off, or starts from --resume."""
+        if self.state_path.exists():
+            saved = torch.load(self.state_path, map_location=self.given.device, weights_only=False)
+            if self._same(saved):
+                self.network.load_state_dict(saved["network"])
+                self.average.network.load_state_dict(saved["average"])
+                self.average.seen = saved["seen"]
+                self.optimiser.load_state_dict(saved["optimiser"])
+                self.progress = saved["progress"]
+                print(f"{name}: goes on at step {self.progress.done}", flush=True)
+                return
+        if self.given.resume is not None:
+            saved = torch.load(self.given.resume, map_location=self.given.device, weights_only=False)
+            loaded = self.network.load_state_dict(saved["average"], strict=False)
+            self.average.network.load_state_dict(self.network.state_dict())
+            print(f"{name}: new since {self.given.resume}: {loaded.missing_keys}", flush=True)
+            self.progress.runs = saved.get("runs", [])
+
+    def pause(self) -> None:
+        """Writes everything; the same command continues from it."""
+        saved = {
+            "network": self.network.state_dict(), "average": self.average.network.state_dict(),
+            "seen": self.average.seen, "optimiser": self.optimiser.state_dict(), "progress": self.progress,
+            "given": {key: str(value) for key, value in vars(self.given).items()},
+        }  # fmt: skip
+        self.state_path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.state_path.with_suffix(".part")
+        torch.save(saved, part)
+        part.replace(self.state_path)
+
+
 def _record(given: argparse.Namespace, done: int, minutes: float) -> dict[str, object]:
+    device = torch.cuda.get_device_name() if given.device.startswith("cuda") else "cpu"
     return {
         "steps": done,
         "minutes": round(minutes, 1),
         "seed": given.seed,
-        "device": given.device,
+        "look": given.look,
+        "device": device,
         "threads": given.threads,
     }
 
@@ -97,57 +205,57 @@ def run(
     every: int = 200,
     keep_every_s: float = 300.0,
 ) -> None:
-    """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file."""
-    network = network.to(given.device, memory_format=torch.channels_last).train()
-    earlier: list[dict[str, object]] = []
-    if given.resume is not None:
-        saved = torch.load(given.resume, map_location=given.device)
-        loaded = network.load_state_dict(saved["average"], strict=False)
-        print(f"{name}: new since {given.resume}: {loaded.missing_keys}", flush=True)
-        earlier = saved.get("runs", [])
-    average = Average(network, decay)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file.
+
+    SIGTERM pauses: the state is written beside --out, and the same command goes on from there.
+    """
+    own = _Run(given, network, rate, decay)
+    own.pick_up(name)
+    at, before = own.progress, own.progress.minutes
     began = kept = time.monotonic()
-    sums: dict[str, float] = {}
-    done = 0
+    sums: dict[str, Tensor] = {}
+    counted = 0
     while True:
-        minutes = (time.monotonic() - began) / 60.0
-        spent = max(minutes / given.minutes, done / given.steps if given.steps else 0.0)
-        if spent >= 1.0:
+        at.minutes = before + (time.monotonic() - began) / 60.0
+        spent = max(at.minutes / given.minutes, at.done / given.steps if given.steps else 0.0)
+        if spent >= 1.0 or own.stopped:
             break
-        warm = min(1.0, (done + 1) / 150.0)
-        for group in optimiser.param_groups:
+        warm = min(1.0, (at.done + 1) / 150.0)
+        for group in own.optimiser.param_groups:
             group["lr"] = given.rate * rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
-        losses = step(network, done)
-        optimiser.zero_grad(set_to_none=True)
+        losses = step(own.network, at.done)
+        own.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        average.update(network)
-        done += 1
-        for key, value in losses.items():
-            sums[key] = sums.get(key, 0.0) + float(value.detach())
-        if done % every == 0:
-            line = " ".join(f"{key} {value / every:.4f}" for key, value in sums.items())
-            print(f"{name} step {done} at {minutes:.1f} min: {line}", flush=True)
-            sums = {}
+        nn.utils.clip_grad_norm_(own.network.parameters(), 5.0)
+        own.optimiser.step()
+        own.average.update()
+        at.done, counted = at.done + 1, counted + 1
+        for key, value in losses.items():  # summed on the device: reading each would wait for it
+            sums[key] = sums[key] + value.detach() if key in sums else value.detach().clone()
+        if counted == every or at.done == 1:
+            mean = {key: float(value) / counted for key, value in sums.items()}
+            at.curve.append({"minutes": round(at.minutes, 3), "step": at.done, **mean})
+            told = " ".join(f"{key} {value:.4f}" for key, value in mean.items())
+            print(f"{name} step {at.done} at {at.minutes:.1f} min: {told}", flush=True)
+            sums, counted = {}, 0
         if time.monotonic() - kept > keep_every_s:
             kept = time.monotonic()
-            _keep(average, given, export, [*earlier, _record(given, done, minutes)])
-    runs = [*earlier, _record(given, done, minutes)]
-    _keep(average, given, export, runs)
-    print(f"{name}: {done} steps in {minutes:.1f} min -> {given.out}", flush=True)
+            own.pause()
+    if own.stopped:
+        own.pause()
+        print(f"{name}: paused at step {at.done}, {at.minutes:.1f} min; the same command goes on", flush=True)
+        return
+    _keep(own, given, export)
+    own.state_path.unlink(missing_ok=True)
+    print(f"{name}: {at.done} steps in {at.minutes:.1f} min -> {given.out}", flush=True)
 
 
-def _keep(
-    average: Average,
-    given: argparse.Namespace,
-    export: Callable[[nn.Module, Path], None],
-    runs: list[dict[str, object]],
-) -> None:
-    """Checkpoint, ONNX file and the record of all runs that led to them."""
-    out = Path(given.out)
+def _keep(own: _Run, given: argparse.Namespace, export: Callable[[nn.Module, Path], None]) -> None:
+    """Checkpoint, ONNX file, loss curve and the record of all runs that led to them; the record comes last."""
+    out, at = Path(given.out), own.progress
+    runs = [*at.runs, _record(given, at.done, at.minutes)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"average": average.network.state_dict(), "runs": runs}, out.with_suffix(".pt"))
-    export(copy.deepcopy(average.network).cpu().float(), out)
+    torch.save({"average": own.average.network.state_dict(), "runs": runs, "look": given.look}, out.with_suffix(".pt"))
+    export(copy.deepcopy(own.average.network).cpu().float(), out)
+    out.with_suffix(".curve.json").write_text(json.dumps(at.curve))
     out.with_suffix(".json").write_text(json.dumps(runs))

@@ -14,7 +14,6 @@ from models.tiny.train import identity, onnx_out, session, store
 from models.tiny.train.embedder import Embedder, Reader
 
 _HIDDEN = 160
-_STYLE = _HIDDEN + identity.PARAMETERS
 _COLOURS = 8
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
@@ -22,7 +21,7 @@ _SPREAD = 0.55  # standard deviation of a visible identity parameter
 class Styled(nn.Module):  # type: ignore[misc]
     """Two convolutions with a shortcut; the style scales and shifts every channel after each of them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, style: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             [
@@ -30,13 +29,13 @@ class Styled(nn.Module):  # type: ignore[misc]
                 for _ in range(2)
             ]
         )
-        self.style = nn.ModuleList([nn.Linear(_STYLE, 2 * channels) for _ in range(2)])
+        self.style = nn.ModuleList([nn.Linear(style, 2 * channels) for _ in range(2)])
         for layer in self.style:
             # Strong from the first step: a style that whispers is ignored for thousands of steps.
-            nn.init.normal_(layer.weight, 0.0, 0.4 / _STYLE**0.5)
+            nn.init.normal_(layer.weight, 0.0, 0.4 / style**0.5)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """x [n,c,h,w], style [n,186] -> the shape of x."""
+        """x [n,c,h,w], style [n,s] -> the shape of x."""
         y = x
         for i, (conv, layer) in enumerate(zip(self.convs, self.style, strict=True)):
             scale, shift = layer(style)[:, :, None, None].chunk(2, dim=1)
@@ -54,31 +53,31 @@ class Swapper(nn.Module):  # type: ignore[misc]
     that every pixel of an area teaches, where a tint spread over all layers was drowned in noise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: str = "classic") -> None:
         super().__init__()
-        self.identity = nn.Linear(identity.EMBEDDING, identity.PARAMETERS)
+        known = identity.parameters(look)
+        style = _HIDDEN + known
+        self.identity = nn.Linear(identity.EMBEDDING, known)
         self.identity.requires_grad_(False)  # solved, see start_from
-        self.hidden = nn.Sequential(
-            nn.Linear(identity.PARAMETERS, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU()
-        )
+        self.hidden = nn.Sequential(nn.Linear(known, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU())
         for layer in (self.hidden[0], self.hidden[2]):
             nn.init.kaiming_normal_(layer.weight)
         self.enter = nn.Sequential(nn.Conv2d(14, 48, 3, 1, 1), nn.ReLU())
         self.down32 = nn.Sequential(nn.Conv2d(48, 64, 3, 2, 1), nn.ReLU())
-        self.at32 = nn.ModuleList([Styled(64) for _ in range(2)])
+        self.at32 = nn.ModuleList([Styled(64, style) for _ in range(2)])
         self.down16 = nn.Sequential(nn.Conv2d(64, 96, 3, 2, 1), nn.ReLU())
-        self.at16 = nn.ModuleList([Styled(96) for _ in range(4)])
+        self.at16 = nn.ModuleList([Styled(96, style) for _ in range(4)])
         self.up32 = nn.Sequential(nn.Conv2d(96, 256, 1), nn.PixelShuffle(2))
         self.join32 = nn.Sequential(nn.Conv2d(128, 64, 1), nn.ReLU())
-        self.back32 = nn.ModuleList([Styled(64) for _ in range(2)])
+        self.back32 = nn.ModuleList([Styled(64, style) for _ in range(2)])
         self.up64 = nn.Sequential(nn.Conv2d(64, 192, 1), nn.PixelShuffle(2))
         self.join64 = nn.Sequential(nn.Conv2d(96, 48, 1), nn.ReLU())
-        self.back64 = nn.ModuleList([Styled(48) for _ in range(2)])
+        self.back64 = nn.ModuleList([Styled(48, style) for _ in range(2)])
         self.leave = nn.Conv2d(48, 24, 3, 1, 1)
         nn.init.normal_(self.leave.weight, 0.0, 0.01)
         nn.init.zeros_(self.leave.bias)
         self.areas = nn.Conv2d(48, 4 * _COLOURS, 3, 1, 1)
-        self.palette = nn.Linear(_STYLE, 3 * _COLOURS)
+        self.palette = nn.Linear(style, 3 * _COLOURS)
         nn.init.normal_(self.palette.weight, 0.0, 0.01)
         nn.init.zeros_(self.palette.bias)
         y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
@@ -129,15 +128,21 @@ def export(network: nn.Module, path: Path) -> None:
     onnx_out.write(Published(network), example, ["target", "source"], ["output"], axes, path, ("emap", identity.emap()))
 
 
-def load_embedder(checkpoint: Path, device: str) -> Embedder:
-    """The trained embedder, frozen."""
+def load_embedder(checkpoint: Path, device: str, look: str = "classic") -> Embedder:
+    """The trained embedder of a look, frozen."""
     if not checkpoint.exists():
         raise FileNotFoundError(
             f"swapper: wanted the embedder's checkpoint {checkpoint}, got no such file; "
             "run python -m models.tiny.train.embedder first"
         )
-    reader = Reader()
-    reader.load_state_dict(torch.load(checkpoint, map_location="cpu")["average"])
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if saved.get("look", "classic") != look:
+        raise ValueError(
+            f"swapper: wanted an embedder of the {look} look, got {checkpoint} of another; "
+            f"run python -m models.tiny.train.embedder --look {look} first"
+        )
+    reader = Reader(look)
+    reader.load_state_dict(saved["average"])
     embedder: Embedder = Embedder(reader).to(device).eval().requires_grad_(False)
     return embedder
 
@@ -175,7 +180,8 @@ def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device
         parts = []
         with torch.no_grad():
             for i in range(0, len(sources), 128):
-                parts.append(embedder(session.pixels(sources[i : i + 128], device) * 2.0 - 1.0).cpu().numpy())
+                some = torch.from_numpy(np.array(sources[i : i + 128])).to(device)
+                parts.append(embedder(session.pixels(some) * 2.0 - 1.0).cpu().numpy())
         np.save(kept, np.concatenate(parts))
     return torch.from_numpy(np.load(kept))
 
@@ -191,24 +197,26 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """python -m models.tiny.train.swapper; needs the embedder's checkpoint (tiny_embedder.pt beside --out)."""
     given = _arguments()
-    data = store.pictures("swap", given.count or 24000, given.seed)
-    embedder = load_embedder(given.embedder, given.device)
-    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32)))
+    data = store.pictures("swap", given.count or 24000, given.seed, given.look, given.workers)
+    embedder = load_embedder(given.embedder, given.device, given.look)
+    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look))
     seen = latents(_embed_all(given.embedder, embedder, data["source"], given.device))
     clean = latents(embedder.cpu().features(goal))
     embedder.to(given.device)
-    network = Swapper()
+    network = Swapper(given.look)
     print(f"swapper: identity from latents at the start, R2 {start_from(network, seen, goal):.3f}", flush=True)
-    order = session.batches(len(goal), 16, given.seed)
+    shelf = session.Shelf({name: np.asarray(data[name]) for name in ("target", "truth", "mask")}, given.device)
+    goal, clean, seen = (part.to(given.device) for part in (goal, clean, seen))
+    order = session.batches(len(goal), given.batch or 16, given.seed)
     rng = np.random.default_rng(given.seed + 5)
 
     def step(network: nn.Module, done: int) -> dict[str, Tensor]:
         pick = next(order)
-        target, truth = (session.pixels(np.asarray(data[name][pick]), given.device) for name in ("target", "truth"))
-        mask = torch.from_numpy(np.asarray(data["mask"][pick])).to(given.device).float()[:, None] / 255.0
-        latent = torch.where(torch.from_numpy(rng.random((len(pick), 1)) < 0.25), clean[pick], seen[pick]).to(
-            given.device
-        )
+        target, truth = (session.pixels(shelf.take(name, pick)) for name in ("target", "truth"))
+        mask = shelf.take("mask", pick).float()[:, None] / 255.0
+        rows = torch.from_numpy(pick).to(given.device)
+        exact = torch.from_numpy(rng.random((len(pick), 1)) < 0.25).to(given.device)
+        latent = torch.where(exact, clean[rows], seen[rows])
         with session.mixed(given.device):
             out = network(target.contiguous(memory_format=torch.channels_last), latent)
         error, fine = (out - truth).abs(), (_detail(out) - _detail(truth)).abs()
@@ -218,7 +226,7 @@ def main() -> None:
         pixel, detail = (weight * error).mean(), (weight * fine).mean()
         with session.mixed(given.device):
             read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
-        who = nn.functional.smooth_l1_loss(read.float(), goal[pick].to(given.device), beta=0.15)
+        who = nn.functional.smooth_l1_loss(read.float(), goal[rows], beta=0.15)
         coarse = _coarse((out - truth) * (0.3 + mask))
         total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse
         return {"loss": total, "pixel": pixel, "detail": detail, "who": who, "coarse": coarse}
