@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -16,16 +17,18 @@ from engine.video.source import Source
 __all__ = ["Connection"]
 
 _ARRIVALS_KEPT = 256
-# A packet that was waited for came when it was read. Where decoding takes all the time there is, none is waited for.
-_WAITED_NS = 2_000_000
+# What piled up comes as fast as it is read. Over this many pictures, what is new takes its own time, or most of it; one
+# pause of a busy machine does not look like that.
+_PACE_PICTURES = 4
+_PACE = 0.7
+# Where decoding takes all the time there is, or pictures have no stamps, this is the end of it.
 _STALE_NS = 3_000_000_000
 
 
 class Connection(Source):
     """One opening of the input. Stamps each packet's arrival; a file is held to its own pace.
 
-    `is_fresh` from the first packet on that had to be waited for: the ones before piled up while FFmpeg probed the
-    input, and are old.
+    `is_fresh` once pictures come at their own pace: the ones before piled up while FFmpeg probed the input.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Connection(Source):
         self._last_s = 0.0
         self.is_fresh = paced
         self._opened_ns = 0
+        self._pace: deque[tuple[int, float]] = deque(maxlen=_PACE_PICTURES)
         self._hurry = threading.Event()
         container = open_live_container(uri, options, decoder)
         try:
@@ -70,20 +74,31 @@ class Connection(Source):
                 yield item, self._arrived.pop(cast(int, item.pts), self._now_ns)
 
     def forget(self) -> None:
-        """From here on only what has to be waited for is fresh."""
+        """From here on only what comes at its own pace is fresh."""
         self.is_fresh, self._opened_ns = False, 0
+        self._pace.clear()
 
-    def _on_packet(self, packet: av.Packet[Any], waited_ns: int) -> None:
+    def _on_packet(self, packet: av.Packet[Any]) -> None:
         if self._paced:
             self._wait_until_due(packet)
         elif not self.is_fresh:
-            opened_ns = self._opened_ns = self._opened_ns or time.perf_counter_ns()
-            self.is_fresh = waited_ns > _WAITED_NS or time.perf_counter_ns() - opened_ns > _STALE_NS
+            self.is_fresh = self._comes_at_its_pace(packet)
         self._now_ns = time.perf_counter_ns()
         if packet.stream.index == self.video_stream.index and packet.pts is not None:
             self._arrived[packet.pts] = self._now_ns
             if len(self._arrived) > _ARRIVALS_KEPT:  # those that never became a picture
                 del self._arrived[next(iter(self._arrived))]
+
+    def _comes_at_its_pace(self, packet: av.Packet[Any]) -> bool:
+        now_ns = time.perf_counter_ns()
+        self._opened_ns = self._opened_ns or now_ns
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if packet.stream.index == self.video_stream.index and stamp is not None:
+            self._pace.append((now_ns, float(stamp * packet.time_base)))
+            (first_ns, first_s), (last_ns, last_s) = self._pace[0], self._pace[-1]
+            if len(self._pace) == _PACE_PICTURES and (last_ns - first_ns) / 1e9 >= _PACE * (last_s - first_s) > 0:
+                return True
+        return now_ns - self._opened_ns > _STALE_NS
 
     def _wait_until_due(self, packet: av.Packet[Any]) -> None:
         """Hold a file to its own pace, by its pictures: sound lies beside them in the file, before or behind."""

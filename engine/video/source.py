@@ -9,7 +9,6 @@ with open_source("in.mp4", threads=2) as source:
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,7 +173,6 @@ class Source:
 
     def _read_packet(self) -> bool:
         """Demux one packet into `_pending`, decoded if it is the video's; False at the end."""
-        start_ns = time.perf_counter_ns()
         try:
             packet = next(self._packets, None)
         except FFMPEG_ERRORS as error:
@@ -183,7 +181,7 @@ class Source:
             ) from error
         if packet is None:
             return False
-        self._on_packet(packet, time.perf_counter_ns() - start_ns)
+        self._on_packet(packet)
         end_s = 0.0
         if packet.pts is not None and packet.time_base:
             end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -202,8 +200,8 @@ class Source:
             self._count_decoder_error(words(error))
         return True
 
-    def _on_packet(self, packet: av.Packet[Any], waited_ns: int) -> None:
-        """Called with every packet as it comes in, before it is decoded, and how long it was waited for."""
+    def _on_packet(self, packet: av.Packet[Any]) -> None:
+        """Called with every packet as it comes in, before it is decoded."""
 
     def _read_first_frame(self) -> av.VideoFrame:
         for _ in range(_PACKETS_UNTIL_FIRST_FRAME):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import socket
 import threading
 import time
@@ -46,16 +47,21 @@ def idle(opened: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 
 
 class Sender(threading.Thread):
-    """Sends from a thread of its own, after `wait_s`."""
+    """Sends from a thread of its own, after `wait_s`, counted from the first line in `wait_for`."""
 
-    def __init__(self, url: str, *, seconds: float, wait_s: float = 0.3, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, seconds: float, wait_s: float = 0.3, wait_for: list[str] | None = None, **options: Any
+    ) -> None:
         super().__init__(name="sender", daemon=True)
+        self._wait_for = wait_for
         self._send: Callable[[], Sent] = lambda: send(url, seconds=seconds, **options)
         self._wait_s = wait_s
         self.sent = Sent()
         self.start()
 
     def run(self) -> None:
+        while self._wait_for is not None and not self._wait_for:
+            time.sleep(0.02)
         time.sleep(self._wait_s)
         self.sent = self._send()
 
@@ -199,21 +205,26 @@ def test_an_input_that_breaks_off_and_comes_back(idle: Pipeline) -> None:
     target = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     receiver = Receiver(target, quiet_s=1.5)
     receiver.start()
-    first = Sender(source, seconds=1.6)
-    second = Sender(source, seconds=1.6, wait_s=3.0, first=1000)
+    first = Sender(source, seconds=3.0)
     said: list[str] = []
-    options = LiveOptions(read_timeout_s=1.0, reconnect_s=3.0, ffmpeg={"listen": "1"})
+    second = Sender(source, seconds=3.0, wait_for=said, wait_s=1.0, first=1000)
+    options = LiveOptions(read_timeout_s=1.0, reconnect_s=15.0, ffmpeg={"listen": "1"})
+
+    def end_it() -> None:
+        second.join()
+        time.sleep(0.5)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=end_it, daemon=True).start()
     result = relay(idle, source, target, options, said)
     first.join()
-    second.join()
     receiver.join()
     facts = result.live
     assert facts is not None
-    assert facts.reconnects == 1
-    assert 0.3 < facts.away_s < 3
-    assert said[0] == f"{source} broke off (Input/output error): trying again for 3 s"
+    assert (facts.reconnects, facts.ended_by, facts.was_lost) == (1, "interrupt", False)
+    assert 0.3 < facts.away_s < 10
+    assert said[0] == f"{source} broke off (Input/output error): trying again for 15 s"
     assert said[1].startswith(f"{source} is back after ")
-    assert facts.ended_by.startswith("the input broke off (Input/output error) and did not come back within 3 s")
     numbers = receiver.received.numbers
     before = [number for number in numbers if number < 1000]
     assert before == sorted(before)
@@ -224,11 +235,24 @@ def test_an_input_that_breaks_off_and_comes_back(idle: Pipeline) -> None:
     assert max(numbers) >= 1020
     stamps = [stamp for _, stamp, _ in receiver.received.pictures]
     assert all(later > earlier for earlier, later in itertools.pairwise(stamps))
-    # a gap is as long as it was: number 1000 was sent 2.7 s after number 0
+    # a gap is as long as it was
     at = {number: stamp for number, stamp, _ in reversed(receiver.received.pictures)}
     late, early = max(numbers), min(before)
     passed_s = second.sent.pictures[late] - first.sent.pictures[early]
     assert at[late] - at[early] == pytest.approx(passed_s, abs=0.25)
+
+
+def test_an_input_that_stays_away_ends_the_run_and_finishes_the_file(idle: Pipeline, tmp_path: Path) -> None:
+    source, out = f"rtmp://127.0.0.1:{free_port()}/live/a", tmp_path / "out.mkv"
+    sender = Sender(source, seconds=3.0)
+    options = LiveOptions(read_timeout_s=1.0, reconnect_s=1.0, ffmpeg={"listen": "1"})
+    result = relay(idle, source, out, options)
+    sender.join()
+    assert result.live is not None
+    assert result.live.was_lost
+    lost = "the input broke off (Input/output error) and did not come back within 1 s"
+    assert result.live.ended_by.startswith(f"{lost}: {source}: wanted a live input, got nothing in ")
+    assert len(read_file(out).numbers) == result.frames > 0
 
 
 @pytest.mark.parametrize(
