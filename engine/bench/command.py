@@ -161,7 +161,7 @@ def _print_cells(console: Console, results: Sequence[Measured]) -> None:
         table.add_column(result.cell.name, justify="right", overflow="fold")
     told = [result.to_json() for result in results]
     table.add_row("faces changed", *(f"{result.faces:.1f}" for result in results))
-    for name in ("p50", "p95", "p99"):
+    for name in ("min", "p50", "p95", "p99"):
         table.add_row(f"frame, {name}", *(f"{one['frame_ms'][name]:.1f}" for one in told))
     table.add_section()
     for stage in (name for name in STAGE_ORDER if name not in BESIDE_STAGES):
@@ -176,14 +176,15 @@ def _median(result: Measured, stage: str) -> str:
 
 def _print_options(console: Console, cell: Cell, costs: Sequence[OptionCost]) -> None:
     """A row for each option; what is told from no difference is bold."""
-    title = f"{cell.name}: one option at a time. Cost with its 95 % interval; cosine to the source; dB to the base."
+    title = f"{cell.name}, one option at a time: cost with 95 % interval, cosine to source, dB to base"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("option", no_wrap=True)
-    for heading in ("ms", "costs ms", "faces", "cosine", "dB"):
-        table.add_column(heading, justify="right", overflow="fold")
+    for heading in ("ms", "costs ms", "cosine", "dB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    refused = []
     for cost in costs:
         if cost.verdict is None or cost.quality is None:
-            table.add_row(cost.option, "", cost.refused)
+            refused.append(f"{cost.option}: does not run: {cost.refused}")
             continue
         told, quality = cost.to_json(), cost.quality
         low, high = told["interval_ms"]
@@ -192,8 +193,9 @@ def _print_options(console: Console, cell: Cell, costs: Sequence[OptionCost]) ->
             cost.option,
             f"{told['frame_ms']:.1f}",
             costs_ms if cost.verdict.word == "no difference" else f"[bold]{costs_ms}[/]",
-            f"{quality.faces:.1f}",
             "" if quality.to_source is None else f"{quality.to_source:.2f}",
             "same" if quality.psnr_db is None else f"{quality.psnr_db:.1f}",
         )
     console.print(table)
+    for line in refused:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -92,7 +92,7 @@ def variants(profile: Profile) -> dict[str, Profile | str]:
     if profile.models.refiner:
         add("models.refiner = none", part("models", refiner=""))
     for kinds in (("ellipse",), ("box",), ("erode_blur",), ("ellipse", "erode_blur")):
-        add(f"mask.kinds = {' + '.join(kinds)}", part("mask", kinds=kinds))
+        add(f"mask = {' + '.join(kinds)}", part("mask", kinds=kinds))
     add("opacity = 0.5", replaced(opacity=0.5))
     add("track.min_cutoff = 1", part("track", min_cutoff=1.0))
     for threads in (1, 2, 4):
