@@ -17,7 +17,9 @@ from typing import Literal, cast
 
 import numpy as np
 
-from engine.backends import open_backend
+from engine.backends import open_backend, open_kernels_on_cuda
+from engine.backends.base import Backend
+from engine.errors import DeviceError
 from kernels.launch import Colour, nv12_to_rgb_into
 from models.spec import Spec
 
@@ -48,6 +50,7 @@ def examine() -> list[Finding]:
         ("PyAV: HEVC", False, lambda: _codec("libx265", "HEVC")),
         ("GPU driver", False, _driver),
         ("CUDA: cuda-core + NVRTC", False, _nvrtc),
+        ("cuda backend", False, _cuda_backend),
         ("TensorRT", False, _tensorrt),
         ("NVDEC", False, lambda: _nvidia_codec("h264_cuvid", "r", "NVDEC")),
         ("NVENC", False, lambda: _nvidia_codec("h264_nvenc", "w", "NVENC")),
@@ -79,19 +82,37 @@ def _processor() -> Finding:
 
 
 def _kernels() -> Finding:
+    return _grey_round(open_backend("cpu", threads=1, say=lambda line: None), "kernels", "built, and run on a frame")
+
+
+def _cuda_backend() -> Finding:
+    """The same round on the GPU: driver, context, memory, kernels."""
+    try:
+        backend = open_kernels_on_cuda()
+    except DeviceError as error:
+        return Finding("cuda backend", "missing", str(error))
+    try:
+        facts = backend.driver.facts
+        text = f"kernels ran on {facts.name} ({facts.arch}, CUDA {facts.cuda[0]}.{facts.cuda[1]})"
+        return _grey_round(backend, "cuda backend", text)
+    finally:
+        backend.close()
+
+
+def _grey_round(backend: Backend, what: str, text: str) -> Finding:
     """A smallest round: a grey 64 x 64 frame to RGB, checked against the formula of limited-range BT.709."""
-    backend = open_backend("cpu", threads=1, say=lambda line: None)
     frame = backend.allocate_nv12(64, 64)
+    backend.open_slots([frame])
     grey = np.full((64, 64), 126, dtype=np.uint8), np.full((32, 64), 128, dtype=np.uint8)
     backend.load_planes(grey, frame)
+    wanted = round((126 - 16) * 255 / 219)
+    luma, _ = frame.planes()  # on a GPU, waits for what was loaded
     rgb = backend.allocate(Spec("uint8", (64, 64, 3)))
     nv12_to_rgb_into(backend, frame.view(Colour("bt709", full_range=False)), rgb)
-    got, wanted = backend.to_host(rgb), round((126 - 16) * 255 / 219)
-    if not np.all(got == wanted):
-        return Finding(
-            "kernels", "broken", f"grey {wanted} became {got.min()} to {got.max()}", "remove the kernel cache"
-        )
-    return Finding("kernels", "ok", "built, and run on a frame")
+    got = backend.to_host(rgb)
+    if not np.all(luma == 126) or not np.all(got == wanted):
+        return Finding(what, "broken", f"grey {wanted} became {got.min()} to {got.max()}", "remove the kernel cache")
+    return Finding(what, "ok", text)
 
 
 def _onnxruntime() -> Finding:
@@ -222,5 +243,5 @@ def _plans() -> Finding:
     refused = [str(state) for _, state in found if not isinstance(state, Manifest)]
     if refused:
         return Finding("plans", "broken", refused[0], "python -m build_engines prune, then build again")
-    text = f"{len(found)} whole in {plan_folder()}; this release builds and checks plans, and runs ONNX files"
+    text = f"{len(found)} whole in {plan_folder()}"
     return Finding("plans", "ok" if found else "missing", text, "" if found else "python -m build_engines PROFILE")

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from engine.backends.base import Backend
+from engine.backends.base import Backend, Session
 from engine.errors import DeviceError, explain
 
 if TYPE_CHECKING:
     from engine.backends.cuda import CudaBackend, Mode
     from engine.backends.driver import Driver
+    from models.model_files import ModelFile
 
-__all__ = ["Networks", "open_backend"]
+__all__ = ["Networks", "open_backend", "open_kernels_on_cuda"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,34 @@ def open_backend(name: str, *, threads: int, say: Callable[[str], None], network
     return backend
 
 
+def open_kernels_on_cuda() -> CudaBackend:
+    """The cuda backend without a library for networks: kernels and memory alone. Raises DeviceError without a GPU."""
+    from engine.backends.cuda import CudaBackend
+    from engine.backends.cuda_driver import CudaDriver
+
+    def no_networks(backend: CudaBackend, model: ModelFile) -> Session:
+        raise DeviceError(explain(model.contract.name, "a backend with networks", "one for kernels", "open_backend"))
+
+    why = _what_is_missing()
+    if why:
+        raise DeviceError(explain("backend cuda", "a CUDA device and the packages for it", why, _CUDA_FIX))
+    driver = CudaDriver()
+    try:
+        return CudaBackend(driver, _kernels_for(driver), no_networks)
+    except BaseException:
+        driver.close()
+        raise
+
+
+def _kernels_for(driver: Driver) -> bytes:
+    from kernels.compile import KernelBuildError, compile_cubin
+
+    try:
+        return compile_cubin(driver.facts.arch)
+    except KernelBuildError as error:
+        raise DeviceError(str(error)) from error
+
+
 _CUDA_FIX = "run with --backend cpu, or install it; python -m engine doctor shows what was found"
 
 
@@ -73,7 +102,6 @@ def _open_cuda(networks: Networks, say: Callable[[str], None]) -> CudaBackend:
 def _on_driver(driver: Driver, networks: Networks, say: Callable[[str], None]) -> CudaBackend:
     """The backend with its kernels and what runs its networks; says the first line."""
     from engine.backends.cuda import CudaBackend, SessionOpener
-    from kernels.compile import KernelBuildError, compile_cubin
 
     facts, mode = driver.facts, _mode()
     opener: SessionOpener
@@ -89,11 +117,7 @@ def _on_driver(driver: Driver, networks: Networks, say: Callable[[str], None]) -
         runtime = find_runtime(facts.arch)
         choice = PlanChoice(networks.precision, runtime.name, runtime.version, facts.arch, facts.name, networks.rebuild)
         opener, library = TrtSessions(runtime, choice, say), f"{runtime.name} {runtime.version}, {networks.precision}"
-    try:
-        cubin = compile_cubin(facts.arch)
-    except KernelBuildError as error:
-        raise DeviceError(str(error)) from error
-    backend = CudaBackend(driver, cubin, opener, mode=mode)
+    backend = CudaBackend(driver, _kernels_for(driver), opener, mode=mode)
     cuda = f"CUDA {facts.cuda[0]}.{facts.cuda[1]}"
     say(f"backend: cuda, {facts.name} ({facts.arch}, {cuda}), {library}" + ("" if mode == "graphs" else f", {mode}"))
     return backend

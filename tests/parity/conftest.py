@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.backends import open_kernels_on_cuda
 from engine.backends.base import Backend
 from engine.frame import Buffer
 from kernels.compile import HostTarget, compile_cubin
@@ -146,22 +147,9 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     if request.param == "cuda":
         yield _CUDA[0]
         return
-    backend = open_cuda()
+    backend = open_kernels_on_cuda()
     yield BackendDevice(backend)
     backend.close()
-
-
-def open_cuda() -> Backend:
-    """The cuda backend on the first GPU, for kernels: it opens no network."""
-    from engine.backends.cuda import CudaBackend
-    from engine.backends.cuda_driver import CudaDriver
-
-    driver = CudaDriver()
-
-    def no_network(backend: Any, model: Any) -> Any:
-        raise AssertionError("these tests open no network")
-
-    return CudaBackend(driver, compile_cubin(driver.facts.arch), no_network)
 
 
 @pytest.fixture

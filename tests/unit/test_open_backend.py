@@ -123,3 +123,16 @@ def test_an_unknown_name_or_mode_is_refused(
     assert isinstance(backend, CudaBackend)
     assert backend.mode == "sync"
     assert said[-1].endswith(", sync")
+
+
+def test_doctor_runs_a_kernel_on_the_gpu(hopper: RecordingDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine import doctor
+
+    found = doctor._cuda_backend()
+    assert (found.state, found.found) == ("ok", "kernels ran on Recording Twin (sm_90, CUDA 13.0)")
+    assert hopper.races.found == []
+    assert hopper.calls["cuDevicePrimaryCtxRelease"] == 1
+    monkeypatch.setattr(backends, "_what_is_missing", lambda: "no NVIDIA driver: libcuda.so.1 was not found")
+    missing = doctor._cuda_backend()
+    assert missing.state == "missing"
+    assert missing.found.startswith("backend cuda: wanted a CUDA device and the packages for it, got no NVIDIA driver")
