@@ -12,7 +12,7 @@ import av
 from engine.errors import MediaError, explain
 from engine.video.info import Colour, VideoInfo
 from engine.video.planes import SWS_COLORSPACE, planes_of
-from engine.video.pyav import FFMPEG_ERRORS, reformat, words, writable_plane
+from engine.video.pyav import FFMPEG_ERRORS, picture_format, reformat, words, writable_plane
 
 __all__ = ["fit_picture", "fitted_size"]
 
@@ -37,7 +37,7 @@ def fit_picture(frame: av.VideoFrame, colour: Colour, run: VideoInfo) -> av.Vide
     options: dict[str, Any] = {
         "src_colorspace": SWS_COLORSPACE[colour.matrix],
         "dst_colorspace": SWS_COLORSPACE[run.colour.matrix],
-        "src_color_range": "JPEG" if colour.full_range else "MPEG",
+        "src_color_range": "JPEG" if colour.full_range or picture_format(frame).is_rgb else "MPEG",
         "dst_color_range": "JPEG" if run.colour.full_range else "MPEG",
     }
     try:

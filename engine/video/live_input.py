@@ -27,7 +27,7 @@ from engine.video.inspect_source import colour_of, refuse_what_we_cannot
 from engine.video.live_clock import TIME_BASE, CaptureClock, own_ticks
 from engine.video.live_connection import Connection
 from engine.video.live_open import LiveOptions
-from engine.video.pyav import FFMPEG_ERRORS, is_on_device, words
+from engine.video.pyav import FFMPEG_ERRORS, is_on_device, picture_format, words
 from engine.video.source import DecodedFrame, PassThrough, on_device_or_host
 
 __all__ = ["LiveCounts", "LiveInput"]
@@ -250,7 +250,8 @@ class LiveInput:
     def _is_as_opened(self, frame: av.VideoFrame, colour: Colour) -> bool:
         run = self.info
         same_colour = (colour.matrix, colour.full_range) == (run.colour.matrix, run.colour.full_range)
-        return same_colour and (frame.width, frame.height) == (run.width_px, run.height_px)
+        same_layout = picture_format(frame).name == self._connection.pixel_format
+        return same_colour and same_layout and (frame.width, frame.height) == (run.width_px, run.height_px)
 
     def _connect(self, options: LiveOptions) -> Connection:
         def opened(decoder: Any) -> Connection:

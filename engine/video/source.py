@@ -81,7 +81,7 @@ class Source:
             keep_more_surfaces(self.video_stream, _SURFACES_HELD)
         self._packets = container.demux()
         first = self._read_first_frame()
-        self._first_format = picture_format(first).name
+        self.pixel_format = picture_format(first).name
         self._first_tags = (int(first.colorspace), int(first.color_range))
         self.info = describe(uri, container, self.video_stream, first)
         refuse_what_we_cannot(self.info, first, deinterlace=deinterlace)
@@ -252,11 +252,11 @@ class Source:
                     "split the file where its size changes",
                 )
             )
-        if picture_format(frame).name != self._first_format:
+        if picture_format(frame).name != self.pixel_format:
             raise MediaError(
                 explain(
                     f"{self.uri}, picture {index}",
-                    f"pixel format {self._first_format} as before",
+                    f"pixel format {self.pixel_format} as before",
                     picture_format(frame).name,
                     "split the file where its format changes",
                 )

@@ -24,7 +24,7 @@ from engine.frame import Frame
 from engine.live import Handover, run_live
 from engine.pipeline import Pipeline, open_pipeline
 from engine.result import RunResult
-from engine.video.fit import fitted_size
+from engine.video.fit import fit_picture, fitted_size
 from engine.video.live_clock import TICKS_PER_S, CaptureClock, own_ticks
 from engine.video.live_input import LiveInput
 from engine.video.live_open import LiveOptions, is_camera, is_live, parse_options
@@ -345,6 +345,24 @@ def test_another_colour_is_converted_in_a_live_run(idle: Pipeline, tmp_path: Pat
     assert means[0] == pytest.approx((126, 90, 180), abs=0.01)
     # the scaler rounds each step; left unconverted, luma would be 7.4 off
     assert means[-1] == pytest.approx(wanted, abs=2)
+
+
+@pytest.mark.parametrize("layout", ["rgb24", "yuv444p", "yuv420p10le", "nv12", "gray"])
+def test_another_pixel_format_keeps_its_colours(layout: str, idle: Pipeline, tmp_path: Path) -> None:
+    """A green of 100 / 180 / 60 in whatever form: the run's own BT.709 in limited range."""
+    rgb = np.empty((240, 320, 3), np.uint8)
+    rgb[:] = (120, 120, 120) if layout == "gray" else (100, 180, 60)
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+    if layout != "rgb24":
+        frame = frame.reformat(format=layout, dst_colorspace="ITU709", dst_color_range="MPEG")
+    clip = coloured_h264(tmp_path / "in.h264", (1, 1))
+    with LiveInput(str(clip), threads=1, options=LiveOptions(), paced=True) as source:
+        fitted = fit_picture(frame, source.info.colour, source.info).to_ndarray()
+    red, green, blue = (value / 255 for value in rgb[0, 0])
+    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    wanted = (16 + 219 * luma, 128 + 224 * (blue - luma) / 1.8556, 128 + 224 * (red - luma) / 1.5748)
+    means = (fitted[:240].mean(), fitted[240:300].mean(), fitted[300:].mean())
+    assert means == pytest.approx(wanted, abs=2)
 
 
 def test_another_colour_in_a_file_is_refused_by_name(tmp_path: Path) -> None:
