@@ -105,6 +105,13 @@ class Pipeline:
         self.timings.add("frame", frame.busy_ms + (time.perf_counter_ns() - start) / 1e6)
         return frame
 
+    def order(self, frame: Frame, stream: Any) -> None:
+        """Make a stream of the caller's (any library's, or a handle) wait until a frame is finished; returns at once.
+
+        Reading the frame by DLPack or `__cuda_array_interface__` does that by itself; this is for a bare address.
+        """
+        self.backend.order(frame.nv12, stream)
+
     @property
     def lookahead(self) -> int:
         """How many frames may be begun before the one before them is finished: 1, or 0.

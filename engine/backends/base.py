@@ -131,6 +131,10 @@ class Backend(Protocol):
         """
         ...
 
+    def order(self, frame: Nv12Buffer, stream: Any) -> None:
+        """Make another library's stream wait for the work on a frame so far; returns at once."""
+        ...
+
     def to_host(self, buffer: Buffer) -> npt.NDArray[Any]:
         """A copy of a buffer on the host; waits for the device."""
         ...

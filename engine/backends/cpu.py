@@ -144,6 +144,9 @@ class CpuBackend:
         luma, chroma = frame.planes()
         return (luma.copy(), chroma.copy()) if copy else (luma, chroma)
 
+    def order(self, frame: Nv12Buffer, stream: Any) -> None:
+        """Nothing: work here has ended when its call returns."""
+
     def to_host(self, buffer: Buffer) -> npt.NDArray[Any]:
         """A copy of a buffer."""
         self.counters.downloads += 1

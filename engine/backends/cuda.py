@@ -189,6 +189,10 @@ class CudaBackend:
         self.counters.frame_copies += copy
         return self._slots.encoder_planes(frame, copy=copy)
 
+    def order(self, frame: Nv12Buffer, stream: Any) -> None:
+        """Make another library's stream wait until the frame is finished; returns at once."""
+        self._slots.order(frame, foreign_stream(stream, "order"))
+
     def _frame_on_host(self, frame: Nv12Buffer) -> npt.NDArray[np.uint8]:
         if self._slots.get(frame) is None:
             whole: npt.NDArray[np.uint8] = self.to_host(frame.memory)

@@ -148,6 +148,12 @@ class FrameSlots:
         slot.held = list(planes)
         self._filled(slot)
 
+    def order(self, frame: Nv12Buffer, other: Stream) -> None:
+        """What comes next on another library's stream waits for what fills and changes this frame."""
+        slot = self.find(frame)
+        self._driver.stream_wait(other, slot.loaded)
+        self._driver.stream_wait(other, slot.done)
+
     def wait_foreign(self, stream: Stream, other: Stream) -> None:
         """What comes next on `stream` waits for another library's stream as it stands."""
         with self._foreign_lock:

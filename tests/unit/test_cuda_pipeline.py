@@ -229,6 +229,18 @@ def test_the_encode_streams_wait_for_a_frame_that_was_only_loaded_is_found(frame
             assert any(words in sentence for sentence in driver.races.found) is races
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_callers_stream_waits_for_a_frame_when_asked_to(ordered: bool, frames: list[U8]) -> None:
+    driver = RecordingDriver()
+    with opened(tiny(refiner=False, slots=2), open_backend(driver)) as pipeline:
+        frame = pipeline.step(frames[0])
+        theirs = driver.adopt_stream("theirs")
+        if ordered:
+            pipeline.order(frame, int(theirs))
+        driver.library("their reader", [frame.nv12.memory.ptr], [], lambda: None, theirs)
+        assert (driver.races.found == []) is ordered
+
+
 def test_a_slot_given_back_too_early_is_found(frames: list[U8]) -> None:
     """Two frames in one slot: the second is loaded while the first's download is under way, unmarked."""
     driver = RecordingDriver()
