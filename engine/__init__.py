@@ -37,8 +37,9 @@ def open_pipeline(
 
     `pipeline.step(nv12)` takes uint8 [height + ceil(height / 2), pitch >= width], NumPy or anything with DLPack (on
     a GPU `__cuda_array_interface__` too), under the colour `matrix` and range given here, and returns a Frame whose
-    `.planes()` (on a GPU `.nv12.memory`, without a copy) hold the result until `profile.slots` more steps. `faces` is all, largest, leftmost or like=PICTURE; `say` gets one line for each
-    thing a user should know. Everything is allocated here; close it, or use it as a context manager.
+    `.planes()` (on a GPU `.nv12.memory`, without a copy) hold the result until `profile.slots` more steps. `faces`
+    is all, largest, leftmost or like=PICTURE; `say` gets one line for each thing a user should know. Everything is
+    allocated here; close it, or use it as a context manager.
 
     Raises ModelError without the profile's models, DeviceError without the device asked for, NoFaceError for a
     source picture that does not show exactly one face (or the one that `source_face` names).

@@ -241,6 +241,15 @@ def _spread_of(histogram: Any) -> dict[str, float]:
     }
 
 
+def _build(profile: str, precision: str, size: str) -> None:
+    """Plans for this GPU and this size, of the models that are in place; what is there already is left alone."""
+    tactics = []
+    if importlib.util.find_spec("tensorrt") and importlib.import_module("tensorrt").__version__.startswith("8"):
+        tactics = ["--own-tactics"]  # its wheel brings no cuBLAS and no cuDNN
+    command = [sys.executable, "-m", "build_engines", profile, "--precision", precision, "--size", size, *tactics]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure every face count asked for; print one JSON, and write it with --write."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.measure", description=__doc__)
@@ -251,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--faces", default="1,4", help="face counts, one measurement each")
     parser.add_argument("--size", default="1920x1080")
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--build", action="store_true", help="plans first, by python -m build_engines")
     parser.add_argument("--write", type=Path, help="a JSON file; it appears when it is complete")
     chosen = parser.parse_args(arguments)
     profile = load_profile(chosen.profile)
@@ -264,6 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
             # builds nothing where the plans are there; in the twins' place while they are in the models'
             build = [sys.executable, "-m", "build_engines", chosen.profile, "--precision", precision]
             subprocess.run([*build, "--size", chosen.size], check=True, stdout=sys.stderr)
+        if chosen.build and chosen.session == "tensorrt":
+            _build(chosen.profile, precision, chosen.size)
         cells = {f"{k} faces": measure(profile, k, (width, height), chosen.frames) for k in counts}
     weights = f"twins: {', '.join(twins.values())}" if twins else "the profile's own models"
     said = conditions(profile, session=chosen.session, precision=precision, weights=weights, size_px=[width, height])
