@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -244,8 +246,9 @@ def _spread_of(histogram: Any) -> dict[str, float]:
 def _build(profile: str, precision: str, size: str) -> None:
     """Plans for this GPU and this size, of the models that are in place; what is there already is left alone."""
     tactics = []
-    if importlib.util.find_spec("tensorrt") and importlib.import_module("tensorrt").__version__.startswith("8"):
-        tactics = ["--own-tactics"]  # its wheel brings no cuBLAS and no cuDNN
+    if importlib.util.find_spec("tensorrt") is not None:
+        # 8.x's wheel brings no cuBLAS and no cuDNN
+        tactics = ["--own-tactics"] if importlib.import_module("tensorrt").__version__.startswith("8") else []
     command = [sys.executable, "-m", "build_engines", profile, "--precision", precision, "--size", size, *tactics]
     subprocess.run(command, check=True, stdout=sys.stderr)
 
@@ -260,7 +263,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--faces", default="1,4", help="face counts, one measurement each")
     parser.add_argument("--size", default="1920x1080")
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--build", action="store_true", help="plans first, by python -m build_engines")
     parser.add_argument("--write", type=Path, help="a JSON file; it appears when it is complete")
     chosen = parser.parse_args(arguments)
     profile = load_profile(chosen.profile)
@@ -271,10 +273,6 @@ def main(arguments: list[str] | None = None) -> int:
     with ExitStack() as stack:
         twins = stack.enter_context(twins_in_place(profile)) if chosen.twins else {}
         if chosen.session == "tensorrt":
-            # builds nothing where the plans are there; in the twins' place while they are in the models'
-            build = [sys.executable, "-m", "build_engines", chosen.profile, "--precision", precision]
-            subprocess.run([*build, "--size", chosen.size], check=True, stdout=sys.stderr)
-        if chosen.build and chosen.session == "tensorrt":
             _build(chosen.profile, precision, chosen.size)
         cells = {f"{k} faces": measure(profile, k, (width, height), chosen.frames) for k in counts}
     weights = f"twins: {', '.join(twins.values())}" if twins else "the profile's own models"
