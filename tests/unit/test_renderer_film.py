@@ -105,7 +105,10 @@ def test_a_region_of_a_picture_is_drawn_as_in_the_whole() -> None:
     whole, part = np.zeros((160, 160, 3), np.uint8), np.zeros((80, 100, 3), np.uint8)
     draw(person, place((80.0, 72.0), 36.0), whole)
     draw(person, place((60.0, 40.0), 36.0), part)
-    assert np.abs(whole[32:112, 20:120].astype(int) - part).max() <= 1
+    # Another corner changes the last bits of a ray's start: a strand's edge may fall to the other side of a pixel.
+    change = np.abs(whole[32:112, 20:120].astype(int) - part).max(2)
+    assert (change > 1).mean() < 0.001
+    assert change.max() < 16
 
 
 def test_more_rays_refine_the_same_picture() -> None:

@@ -151,7 +151,7 @@ static Colour hair_lane(const Scene& s, const Layer& hair, const Strand& strand,
     float fine = px < 0.03f ? 0.92f + 0.16f * value_noise(h.x * 46.0f / (0.6f + fabsf_(h.z)), h.y * 20.0f) : 1.0f;
     return s.light.shade({s.hat_c * fine, 0.03f, 0.3f, 0.0f}, n, ao, hair.shadow[i]);
   }
-  float a = strand.across[i], thin = 0.55f * smoothstep(0.013f, 0.004f, px), noise = noise1(a * 30.0f, 8);
+  float a = strand.across[i], thin = 0.55f * smoothstep(0.013f, 0.004f, px), noise = noise1(a * 24.0f, 8);
   if (thin > 0.0f) noise = mix(noise, noise1(a * 95.0f, 7), thin);
   if (s.hair.curl > 0.3f) noise = mix(noise, 0.25f + 0.5f * value_noise(h.x * 22.0f + h.z * 14.0f, h.y * 22.0f), 0.8f);
   Colour c = s.hair_c * (0.80f + 0.40f * noise);
@@ -208,44 +208,65 @@ static void earring(const Scene& s, Vec o, Vec ray, float px, float nearest, Pix
   }
 }
 
+static void glasses_lane(const Scene& s, Vec o, Vec ray, float px, float head_a, float nearest, Pixel& out) {
+  float t, lens;
+  Vec n;
+  float rim = s.glasses.at_ray(o, ray, 0.6f * px, t, n, lens);
+  if (lens > 0.0f && t < nearest + 0.05f) {
+    float glare = 0.05f + 0.10f * smoothstep(0.25f, -0.2f, (o.y + t * ray.y) + 0.6f * (o.x + t * ray.x));
+    Colour shade = s.glasses.sun > 0.5f ? Colour{.05f, .055f, .065f} : Colour{.93f, .94f, .95f};
+    out.c = mix(out.c, out.c * shade + s.light.sky * (glare * out.a), lens);
+    if (lens > 0.5f && s.glasses.sun > 0.5f && out.kind != kBackground) out.kind = kGlasses;
+  }
+  if (rim <= 0.0f || t > nearest + 0.22f) return;
+  over(out, s.light.shade({s.glasses.colour, 0.7f, 0.0f, 0.6f}, s.pose.turn(n), 1.0f, 1.0f), rim, head_a, kGlasses);
+}
+
+// One surface that a ray meets, ready to be laid over what lies behind it.
+struct Sheet {
+  float t, a, face;
+  Colour c;
+  Class kind;
+  bool before_glasses;
+};
+
 static void shade_lane(const Scene& s, Tile& t, int i, Vec head_ray, float px, Pixel& out) {
   out = {{0, 0, 0}, 0, 0, kBackground};
+  Sheet sheets[4];
+  int count = 0;
   Class kind;
-  if (t.body.seen && t.body.alpha[i] > 0.0f) {
-    Colour c = body_lane(s, t.body, i, px, kind);
-    over(out, c, t.body.alpha[i], 0.0f, kind);
-  }
   float head_a = t.head.seen ? t.head.alpha[i] : 0.0f, hair_a = t.hair.seen ? t.hair.alpha[i] : 0.0f;
   float head_t = head_a > 0.0f ? t.head.hit.t[i] : 1e9f, hair_t = hair_a > 0.0f ? t.hair.hit.t[i] : 1e9f;
-  Colour hair_c = {0, 0, 0};
-  float front = 0.0f;  // how much of the hair lies before the head
-  Class hair_kind = kHair;
-  if (hair_a > 0.0f) {
-    hair_c = hair_lane(s, t.hair, t.strand, i, px, hair_kind);
-    float ragged = hair_kind == kHat ? 0.0f : 0.030f * (noise1(t.strand.across[i] * 60.0f, 10) - 0.6f);
-    front = head_a > 0.0f ? smoothstep(-0.010f - px, 0.016f + px, head_t - hair_t + ragged) : 1.0f;
-    if (front < 1.0f) over(out, hair_c, hair_a, 0.0f, hair_kind);
+  if (t.body.seen && t.body.alpha[i] > 0.0f) {
+    Colour c = body_lane(s, t.body, i, px, kind);
+    sheets[count++] = {t.body.hit.t[i], t.body.alpha[i], 0.0f, c, kind, false};
   }
-  Vec o = lane(t.o, i);
   if (head_a > 0.0f) {
     float face_share = 0.0f;
     Colour c = head_lane(s, t.head, i, head_ray, px, face_share, kind);
-    over(out, c, head_a, face_share, kind);
+    sheets[count++] = {head_t, head_a, face_share, c, kind, false};
   }
-  if (s.p.glasses > 0.5f) {
-    float gt, lens, nearest = head_t < hair_t ? head_t : hair_t;
-    Vec n;
-    float rim = s.glasses.at_ray(o, head_ray, 0.6f * px, gt, n, lens);
-    if (lens > 0.0f && gt < nearest + 0.05f) {
-      float glare = 0.05f + 0.10f * smoothstep(0.25f, -0.2f, (o.y + gt * head_ray.y) + 0.6f * (o.x + gt * head_ray.x));
-      Colour shade = s.glasses.sun > 0.5f ? Colour{.05f, .055f, .065f} : Colour{.93f, .94f, .95f};
-      out.c = mix(out.c, out.c * shade + s.light.sky * (glare * out.a), lens);
-      if (lens > 0.5f && s.glasses.sun > 0.5f && out.kind != kBackground) out.kind = kGlasses;
+  if (hair_a > 0.0f) {
+    Colour c = hair_lane(s, t.hair, t.strand, i, px, kind);
+    float ragged = kind == kHat ? 0.0f : 0.030f * (noise1(t.strand.across[i] * 60.0f, 10) - 0.6f);
+    float front = head_a > 0.0f ? smoothstep(-0.010f - px, 0.016f + px, head_t - hair_t + ragged) : 1.0f;
+    if (front < 1.0f) sheets[count++] = {hair_t > head_t ? hair_t : head_t + 1e-4f, hair_a, 0.0f, c, kind, false};
+    if (front > 0.0f) sheets[count++] = {hair_t < head_t ? hair_t : head_t - 1e-4f, hair_a * front, 0.0f, c, kind, true};
+  }
+  for (int k = 1; k < count; ++k)  // farthest first
+    for (int j = k; j > 0 && sheets[j - 1].t < sheets[j].t; --j) {
+      Sheet nearer = sheets[j - 1];
+      sheets[j - 1] = sheets[j], sheets[j] = nearer;
     }
-    if (rim > 0.0f && gt < nearest + 0.22f) over(out, s.light.shade({s.glasses.colour, 0.7f, 0.0f, 0.6f}, s.pose.turn(n), 1.0f, 1.0f), rim, head_a, kGlasses);
+  const Vec o = lane(t.o, i);
+  const float nearest = head_t < hair_t ? head_t : hair_t;
+  bool worn = s.p.glasses < 0.5f;
+  for (int k = 0; k < count; ++k) {
+    if (sheets[k].before_glasses && !worn) glasses_lane(s, o, head_ray, px, head_a, nearest, out), worn = true;
+    over(out, sheets[k].c, sheets[k].a, sheets[k].face, sheets[k].kind);
   }
-  if (hair_a > 0.0f && front > 0.0f) over(out, hair_c, hair_a * front, 0.0f, hair_kind);
-  if (s.p.earring > 0.5f) earring(s, o, head_ray, px, head_t < hair_t ? head_t : hair_t, out);
+  if (!worn) glasses_lane(s, o, head_ray, px, head_a, nearest, out);
+  if (s.p.earring > 0.5f) earring(s, o, head_ray, px, nearest, out);
   if (t.thing.seen && t.thing.alpha[i] > 0.0f) thing_lane(s, t.thing, i, out);
 }
 
@@ -259,13 +280,13 @@ static void draw_tile(const Scene& s, const float view[6], float px, int ss, int
   Vec hr = s.pose.back({0, 0, -1}), br = s.trunk.back({0, 0, -1});
   const float head_ray[3] = {hr.x, hr.y, hr.z}, body_ray[3] = {br.x, br.y, br.z}, straight[3] = {0, 0, -1};
   if (s.thing.kind > 0) {
-    t.thing = trace(s.thing, to, straight, {s.thing.x, s.thing.y + 1.2f * s.thing.size, 1.9f, 5.0f * s.thing.size + 1.0f}, px);
+    t.thing = trace(s.thing, to, straight, {s.thing.x - 3.5f * s.thing.size * s.thing.s, s.thing.y + 3.5f * s.thing.size * s.thing.c, 1.6f, 9.0f * s.thing.size}, px);
     if (t.thing.seen) normals(s.thing, t.thing, px < 0.01f ? 0.01f : px), t.thing.ao = openness(s.thing, t.thing.hit.p, t.thing.n, 0.15f);
   }
   t.head = trace(s.head, t.o, head_ray, {0.0f, 0.06f, -0.1f, 1.70f}, px);
   if (s.hair.exists) t.hair = trace(s.hair, t.o, head_ray, {0.0f, 0.1f, -0.4f, 2.60f}, px);
   if (s.hair.exists && !t.hair.seen && any(t.hair.hit.near_ < 0.03f)) t.hair.seen = true;
-  t.body = trace(s.body, bo, body_ray, {0.0f, 2.6f, -0.45f, 2.35f}, px);
+  t.body = trace(s.body, bo, body_ray, {0.0f, 4.2f, -0.45f, 4.0f}, px);
   if (t.hair.seen && t.head.seen && !any((t.hair.alpha > 0.0f) & ~hidden(t.hair, t.head, 0.12f))) t.hair.seen = false;
   if (t.hair.seen) finish_hair(s, t, px);
   if (t.head.seen && t.hair.seen && !any((t.head.alpha > 0.0f) & ~hidden(t.head, t.hair, 0.06f))) t.head.seen = false;

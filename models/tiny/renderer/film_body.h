@@ -6,26 +6,25 @@
 namespace film {
 
 struct Body {
-  Cone neck;
-  Ellipsoid torso, shoulder, throat, collar_bone;
+  Cone neck, arm;
+  Ellipsoid torso, shoulder, collar_bone;
   int kind;  // 0 T-shirt, 1 shirt with collar, 2 hoodie, 3 turtleneck, 4 jacket over shirt
-  float hood;
   explicit Body(const Params& p) {
     float w = 1.0f + 0.055f * p.face_width, s = 1.0f + 0.14f * p.shoulders;
     kind = static_cast<int>(p.cloth_kind + 0.5f);
     float thick = 0.455f * w * (1.0f + 0.12f * p.shoulders);
     neck = {0.0f, 0.65f, -0.34f, 0.0f, 2.05f, -0.46f, thick, thick * 1.08f};
-    torso = {0.0f, 3.25f, -0.50f, 1.50f * s, 1.35f, 0.78f};
-    shoulder = {1.05f * s, 2.62f, -0.52f, 0.66f * s, 0.52f, 0.54f};
-    throat = {0.0f, 1.35f, 0.02f, 0.11f, 0.13f, 0.10f};
+    torso = {0.0f, 5.10f, -0.50f, 1.58f * s, 3.20f, 0.80f};
+    shoulder = {1.02f * s, 2.66f, -0.52f, 0.68f * s, 0.54f, 0.56f};
+    arm = {1.52f * s, 2.75f, -0.55f, 1.78f * s, 6.5f, -0.45f, 0.36f, 0.30f};
     collar_bone = {0.0f, 2.02f, -0.28f, 0.98f, 0.40f, 0.44f};
-    hood = kind == 2 ? 1.0f : 0.0f;
   }
   Pack distance(const Points& p) const {
     Points side = {absolute(p.x), p.y, p.z};
     Pack d = blend_min(neck.distance(p), torso.distance(p), 0.42f);
     d = blend_min(d, shoulder.distance(side), 0.40f);
     d = blend_min(d, collar_bone.distance(p), 0.30f);
+    d = blend_min(d, arm.distance(side), 0.18f);
     return d - garment(side);
   }
   // Thickness of the cloth over the skin, and its collars.

@@ -80,7 +80,7 @@ def _cut(rng: np.random.Generator, man: bool) -> dict[str, float]:
         "short": {"hair_length": -0.9, "hair_volume": u(-0.5, 0.5), "hair_quiff": u(0.0, 0.5)},
         "quiff": {"hair_length": -0.9, "hair_volume": u(-0.6, 0.0), "hair_quiff": u(0.5, 1.0)},
         "cropped": {"hair_length": -1.0, "hair_volume": -1.3},
-        "fringe": {"hair_length": -0.8, "hair_volume": u(0.0, 0.6), "hair_fringe": u(0.5, 1.0)},
+        "fringe": {"hair_length": -0.8, "hair_volume": u(-0.4, 0.3), "hair_fringe": u(0.3, 0.9)},
         "bob": {"hair_length": u(-0.35, -0.1), "hair_volume": u(-0.2, 0.6), "hair_fringe": u(-0.4, 1.0)},
         "long": {"hair_length": u(0.1, 1.0), "hair_volume": u(-0.4, 0.5), "hair_wave": u(0.0, 0.5)},
         "wavy": {"hair_length": u(0.0, 0.8), "hair_volume": u(0.0, 0.8), "hair_wave": u(0.7, 1.5)},
@@ -90,8 +90,8 @@ def _cut(rng: np.random.Generator, man: bool) -> dict[str, float]:
         "curly": {"hair_length": u(-0.9, 0.3), "hair_volume": u(-0.5, 0.5), "hair_curl": u(0.6, 1.0)},
         "receding": {"hair_length": -0.9, "hair_volume": u(-1.1, -0.5), "hair_recede": u(0.5, 1.0)},
     }
-    mens = ("short", "quiff", "cropped", "fringe", "curly", "afro", "receding", "short")
-    womens = ("bob", "long", "wavy", "tail", "bun", "afro", "curly", "fringe", "long")
+    mens = ("short", "quiff", "cropped", "fringe", "curly", "afro", "receding", "short", "quiff")
+    womens = ("bob", "long", "wavy", "tail", "bun", "afro", "curly", "fringe", "long", "wavy")
     kinds = mens if man else womens
     cut = cuts[kinds[rng.integers(len(kinds))]]
     cut["hair_fringe"] = max(0.0, cut.get("hair_fringe", 0.0))

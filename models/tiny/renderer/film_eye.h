@@ -24,7 +24,7 @@ class Eyes {
     at.eye_axes(ax, s.y, u, v);
     if (fabsf_(u) > 1.6f || fabsf_(v) > 0.40f || s.z < 0.15f) return;
     float up = at.lid_up(u < -1.0f ? -1.0f : (u > 1.0f ? 1.0f : u)), low = at.lid_low(u < -1.0f ? -1.0f : (u > 1.0f ? 1.0f : u));
-    float fold = at.crease(fabsf_(u) < 1.0f ? u : 0.999f, 0.0f);
+    float fold = at.crease(fabsf_(u) < 1.0f ? u : 0.999f);
     float on_lid = inside((1.04f - fabsf_(u)) * at.eye_w, s.w + 0.03f);
     if (v < up && v > fold - 0.03f) {  // the lid's own skin is a little darker, more so with make-up
       float k = on_lid * smoothstep(fold - 0.02f, fold + 0.03f, v) * (0.20f + 0.35f * lash * lash);

@@ -51,7 +51,7 @@ struct Hair {
     Pack d = scalp.distance(p);
     if (hat) return hat_distance(p, d);
     Pack g = growth(p), thick = ramp(-0.015f, 0.26f, g) * volume;
-    if (longer < 0.2f) thick *= 1.0f - (0.82f - 0.45f * curl - 0.35f * fringe) * ramp(-1.0f, -0.10f, p.y);
+    if (longer < 0.2f) thick *= 1.0f - (0.82f - 0.45f * curl - 0.35f * fringe) * ramp(-1.40f, -0.30f, p.y);
     thick -= 0.050f * ramp(0.010f, -0.060f, g);
     // The parting: a soft valley from the hairline to the crown.
     thick -= 0.30f * volume * bell(p.x - part, 0.055f) * ramp(-0.9f, -1.2f, p.y) * ramp(-0.6f, 0.0f, p.z) * (1.0f - 0.8f * curl);
@@ -103,7 +103,7 @@ struct Hair {
   Pack under_hat(const Points& p) const {
     Pack g = growth(p), d = scalp.distance(p) - 0.05f * ramp(-0.02f, 0.12f, g);
     d = blend_max(d, -g - 0.02f, 0.03f);
-    if (longer > 0.10f) d = blend_min(d, blend_max(back.distance(p), 0.25f - g, 0.10f), 0.15f);
+    if (longer > 0.10f) d = blend_max(blend_min(d, blend_max(back.distance(p), 0.25f - g, 0.10f), 0.15f), -throat.distance(p), 0.12f);
     return blend_max(d, p.y - end_y, 0.12f);
   }
 
@@ -135,7 +135,7 @@ struct Hair {
     if (hat) return 0.014f * bend(p.x * 11.0f / (0.55f + absolute(p.z) * 0.45f) + 0.5f) * 0.6f;
     if (curl > 0.3f) return curl * (0.010f * curls(p, 15.0f) + 0.004f * noise2(p.x * 26.0f + p.z * 18.0f, p.y * 26.0f - p.z * 14.0f, 17));
     Pack a = across_of(p);
-    return 0.034f * noise1(a * 15.0f, 5) + 0.016f * noise1(a * 40.0f, 6);
+    return 0.034f * noise1(a * 14.0f, 5) + 0.011f * noise1(a * 30.0f, 6);
   }
   // Whether a point of the surface is the hat's, not the hair's under it.
   bool is_hat(float x, float y, float z) const {

@@ -117,7 +117,7 @@ struct Head {
   Pack eye_relief(Pack ax, Pack y) const {
     Pack u, v, zero = splat(0.0f);
     at.eye_axes(ax, y, u, v);
-    Pack span = ramp(1.12f, 0.80f, absolute(u)), up = at.lid_up(u), low = at.lid_low(u), fold_v = at.crease(u, 0.0f);
+    Pack span = ramp(1.12f, 0.80f, absolute(u)), up = at.lid_up(u), low = at.lid_low(u), fold_v = at.crease(u);
     Pack h = span * (0.016f * bell(v - up + 0.022f, 0.030f) + 0.014f * bell(v - low - 0.020f, 0.028f));  // rims of the lids
     h -= ramp(1.05f, 0.5f, absolute(u)) * bell(v - fold_v, 0.026f) * 0.020f;                              // fold
     h -= bell((u + 0.15f) * 0.9f, 1.1f) * bell(v - at.eye_low - 0.105f, 0.035f) * (0.014f * bag);          // bag under the eye

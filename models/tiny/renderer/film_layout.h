@@ -8,7 +8,7 @@
 namespace film {
 
 struct Layout {
-  float eye_x, eye_w, eye_h, eye_low, eye_z, ball, iris, tilt_c, tilt_s, openness;
+  float eye_x, eye_w, eye_h, eye_low, eye_z, ball, iris, fold, tilt_c, tilt_s, openness;
   float brow_y, brow_thick, brow_in, brow_tilt, brow_arch;
   float nose_y, nose_w, nose_z, tip;
   float mouth_y, mouth_w, lift, gap, upper, lower, drop, push, curve, rise, open_round;
@@ -24,6 +24,7 @@ struct Layout {
     eye_z = 0.500f - 0.035f * p.eye_deep;
     ball = 0.270f;
     iris = 0.146f * (1.0f + 0.06f * p.eye_size + 0.10f * p.iris_size);
+    fold = 1.24f + 0.18f * p.lid_fold;
     float tilt = 0.17f * p.eye_tilt;
     tilt_c = 1.0f - 0.5f * tilt * tilt, tilt_s = tilt;
     openness = 1.0f - clamp01(p.blink);
@@ -72,7 +73,7 @@ struct Layout {
   }
   // Fold above the upper lid: follows the lid where it is open and stays where it is when it shuts.
   template <class T>
-  T crease(T u, float fold) const { return -eye_h * (1.22f + 0.16f * fold) * arch(u * 0.93f, 0.35f) - 0.012f; }
+  T crease(T u) const { return -eye_h * fold * arch(u * 0.93f, 0.35f) - 0.012f; }
 
   // Mouth: u = x / mouth_w. Four curves from the upper lip's upper edge down.
   template <class T>

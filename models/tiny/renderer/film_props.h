@@ -16,7 +16,7 @@ struct Thing {
   explicit Thing(const Params& p) : kind(static_cast<int>(p.occluder + 0.5f)), x(p.occluder_x), y(p.occluder_y), size(p.occluder_size * (p.occluder > 3.5f ? 1.35f : 1.0f)) {
     float angle = p.occluder_angle * kDegree * (kind == 4 ? 0.6f : 1.0f);
     c = __builtin_cosf(angle), s = __builtin_sinf(angle), inverse = 1.0f / (size > 0.01f ? size : 0.01f);
-    handle = {0.0f, 0.6f, 0.0f, 0.0f, 5.5f, -1.0f, 0.34f, 0.24f}, ball = {0.0f, 0.0f, 0.0f, 1.0f, 1.0f, 1.0f};
+    handle = {0.0f, 0.6f, 0.0f, 0.0f, 6.5f, -1.0f, 0.34f, 0.24f}, ball = {0.0f, 0.0f, 0.0f, 1.0f, 1.0f, 1.0f};
     palm = {0.0f, 0.10f, 0.0f, 0.56f, 0.62f, 0.24f}, heel = {0.0f, 0.50f, -0.02f, 0.46f, 0.40f, 0.26f};
     for (int i = 0; i < 4; ++i) {
       float k = i - 1.5f, tall = 1.0f - 0.10f * face::sq(k - 0.3f);
@@ -24,7 +24,7 @@ struct Thing {
       finger_tip[i] = {k * 0.33f, -0.30f - 0.55f * tall, 0.12f, k * 0.355f, -0.30f - 1.02f * tall, 0.02f, 0.132f, 0.108f};
     }
     thumb = {0.38f, 0.40f, 0.05f, 0.74f, 0.02f, 0.16f, 0.19f, 0.155f}, thumb_tip = {0.74f, 0.02f, 0.16f, 0.86f, -0.36f, 0.18f, 0.155f, 0.125f};
-    arm = {0.0f, 0.75f, -0.05f, 0.0f, 5.0f, -0.5f, 0.34f, 0.52f};
+    arm = {0.0f, 0.75f, -0.05f, 0.0f, 11.0f, -1.5f, 0.34f, 0.75f};
     colour = {p.occluder_r, p.occluder_g, p.occluder_b};
   }
   Points own_axes(const Points& p) const {

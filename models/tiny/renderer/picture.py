@@ -21,7 +21,7 @@ ARCFACE_112: Doubles = np.array(
 ARCFACE_128: Doubles = ARCFACE_112 + np.array([8.0, 0.0])
 
 # Extent of a person's head and shoulders round its origin, in head units: what has to be traced.
-_EXTENT = (-2.6, -2.9, 2.6, 4.3)
+_EXTENT = {"classic": (-2.6, -2.9, 2.6, 4.3), "film": (-3.0, -2.9, 3.0, 8.2)}
 
 
 # The parser's classes in the order of BiSeNet's published contracts; left is the image's left.
@@ -105,7 +105,7 @@ def labels(person: Person, pixels_from_head: Doubles, count: int = 5) -> Labels:
 
 
 def _region(person: Person, pixels_from_head: Doubles, width: int, height: int) -> npt.NDArray[np.int32]:
-    x0, y0, x1, y1 = _EXTENT
+    x0, y0, x1, y1 = _EXTENT[person.look]
     outline = apply(pixels_from_head, np.array([(x0, y0), (x1, y0), (x0, y1), (x1, y1)]))
     low, high = np.floor(outline.min(0)), np.ceil(outline.max(0)) + 1
     if person.get("occluder") > 0.5:
