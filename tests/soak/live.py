@@ -1,9 +1,10 @@
 """A live run over UDP with everything real: the sample clip sent at 25 fps, swapped, sent on, received.
 
-    python -m tests.soak.live [--seconds 60] [--profile tiny] [--write FILE.json]
+    python -m tests.soak.live [--seconds 60] [--profile tiny] [--bare] [--write FILE.json]
 
 Sender, engine and receiver are processes of their own on this machine; numbers drawn into the pictures tell which came
-out. Figures: frames in and out, drops by reason, packet in to packet out, sound against picture, resident memory.
+out. With --bare the networks are left out: what decoding, handing over, encoding and sending cost by themselves.
+Figures: frames in and out, drops by reason, packet in to packet out, sound against picture, resident memory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tests.benchmark.conditions import conditions
 from tests.live_peer import Received, Receiver, free_port
@@ -29,7 +31,10 @@ import dataclasses, json, sys, time
 import psutil
 import engine
 from profiles.profile import load_profile
-profile, source, uri, target = sys.argv[1:5]
+profile, source, uri, target, bare = sys.argv[1:6]
+if bare == "bare":
+    from engine.pipeline import Pipeline
+    Pipeline.begin = Pipeline.finish = lambda self, frame: frame
 chosen = load_profile(profile)
 chosen = dataclasses.replace(chosen, live=dataclasses.replace(chosen.live, read_timeout_s=1.0, reconnect_s=0.0))
 process, seen, last = psutil.Process(), [], 0.0
@@ -43,7 +48,7 @@ print(json.dumps({"result": result.to_json(), "memory": seen}))
 """
 
 
-def measure(seconds: float, profile: str) -> dict[str, Any]:
+def measure(seconds: float, profile: str, bare: bool) -> dict[str, Any]:
     """One run; raises where a process fails."""
     source, target = (f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}" for _ in range(2))
     receiver = Receiver(target, quiet_s=5)
@@ -51,6 +56,7 @@ def measure(seconds: float, profile: str) -> dict[str, Any]:
     send = [sys.executable, "-m", "tests.live_peer", "send", source, "--clip", str(SAMPLE / "clip.mp4")]
     sender = subprocess.Popen([*send, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
     run = [sys.executable, "-c", _ENGINE, profile, str(SAMPLE / "source_1.png"), source, target]
+    run.append("bare" if bare else "whole")
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     sender.communicate()
     receiver.join()
@@ -66,7 +72,7 @@ def figures(told: dict[str, Any], received: Received) -> dict[str, Any]:
     result, facts = told["result"], told["result"]["live"]
     at_s, held = np.array(told["memory"], dtype=np.float64).T
     late = len(held) // 5  # the first fifth warms up codecs and allocator arenas
-    slope = float(np.polyfit(at_s[late:], held[late:], 1)[0]) if len(held) - late > 2 else 0.0
+    slope = _slope(at_s, held, late)
     numbers = received.numbers
     pictures_s = [stamp - number / RATE for number, stamp, _ in received.pictures]
     return {
@@ -79,7 +85,9 @@ def figures(told: dict[str, Any], received: Received) -> dict[str, Any]:
         "dropped": facts["dropped"],
         "decoder_errors": facts["decoder_errors"],
         "latency": result["stages"]["latency"],
-        "stages": {name: result["stages"][name] for name in ("decode", "frame", "encode", "queue")},
+        "stages": {
+            name: result["stages"][name] for name in ("decode", "frame", "encode", "queue") if name in result["stages"]
+        },
         "sound_leads_ms": facts["sound_leads_ms"],
         "packets": [facts["packets_in"], facts["packets_out"]],
         "received": len(numbers),
@@ -89,7 +97,12 @@ def figures(told: dict[str, Any], received: Received) -> dict[str, Any]:
         "picture_stamp_spread_ms": round(1e3 * (max(pictures_s) - min(pictures_s)), 3),
         "memory_mb": round(float(held[-1]) / 1e6, 1),
         "memory_growth_bytes_per_s": round(slope, 1),
+        "memory_growth_last_half_bytes_per_s": round(_slope(at_s, held, len(held) // 2), 1),
     }
+
+
+def _slope(at_s: npt.NDArray[np.float64], held: npt.NDArray[np.float64], start: int) -> float:
+    return float(np.polyfit(at_s[start:], held[start:], 1)[0]) if len(held) - start > 2 else 0.0
 
 
 def main() -> None:
@@ -97,9 +110,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--bare", action="store_true")
     parser.add_argument("--write", type=Path)
     chosen = parser.parse_args()
-    measured = measure(chosen.seconds, chosen.profile) | {"conditions": conditions()}
+    measured = measure(chosen.seconds, chosen.profile, chosen.bare) | {"conditions": conditions()}
     if chosen.write:
         chosen.write.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(measured, indent=1))

@@ -132,6 +132,7 @@ def test_rtmp_in_and_out(idle: Pipeline) -> None:
     assert float(np.median(ways_ms[-25:])) < 60, "25 frames a second: held for one more picture it would be 40 ms more"
 
 
+@pytest.mark.full
 def test_a_run_begins_with_what_is_new(idle: Pipeline, tmp_path: Path) -> None:
     """What came while the input was probed and models were loaded is let go, pictures and sound alike."""
     source, out = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}", tmp_path / "out.mkv"
@@ -242,6 +243,7 @@ def test_an_input_that_breaks_off_and_comes_back(idle: Pipeline) -> None:
     assert at[late] - at[early] == pytest.approx(passed_s, abs=0.25)
 
 
+@pytest.mark.full
 def test_an_input_that_stays_away_ends_the_run_and_finishes_the_file(idle: Pipeline, tmp_path: Path) -> None:
     source, out = f"rtmp://127.0.0.1:{free_port()}/live/a", tmp_path / "out.mkv"
     sender = Sender(source, seconds=3.0)
