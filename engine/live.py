@@ -192,8 +192,8 @@ class _LiveRun:
         since = self.busy_since
         if since is not None and time.monotonic() - since > _STALL_S:
             self.sink.give_up()
-            got = "none; the receiver does not read, or the network is gone"
-            raise OutputError(explain(str(self.sink.path), f"data taken within {_STALL_S:.0f} s", got, "check both"))
+            do = "check that the receiver reads, the network and the disk"
+            raise OutputError(explain(str(self.sink.path), f"a picture taken within {_STALL_S:g} s", "none", do))
 
     # -- encode ----------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from engine.video.fit import fit_picture, fitted_size
 from engine.video.live_clock import TICKS_PER_S, CaptureClock, own_ticks
 from engine.video.live_input import LiveInput
 from engine.video.live_open import LiveOptions, is_camera, is_live, parse_options
-from engine.video.sink import open_sink
+from engine.video.sink import Sink, open_sink
 from engine.video.source import DecodedFrame, PassThrough
 from kernels.launch import Colour
 from tests.live_peer import Sent, read_file, send
@@ -524,6 +524,27 @@ def test_a_file_that_breaks_off_keeps_what_was_played(idle: Pipeline, tmp_path: 
         live(idle, clip, tmp_path / "out.mkv")
     assert caught.value.partial_path == tmp_path / "out.partial.mkv"  # type: ignore[attr-defined]
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_an_output_that_takes_nothing_ends_the_run(
+    idle: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(self: Sink, planes: Any, frame: DecodedFrame) -> None:
+        time.sleep(3)
+        raise OutputError("the thread that was left behind ends here")
+
+    clip, _ = numbered(tmp_path / "in.ts", 2.0)
+    monkeypatch.setattr("engine.live._STALL_S", 0.4)
+    monkeypatch.setattr(Sink, "write", stuck)
+    start = time.perf_counter()
+    with pytest.raises(OutputError) as caught:
+        live(idle, clip, tmp_path / "out.mkv")
+    assert time.perf_counter() - start < 2.5
+    assert str(caught.value) == (
+        f"{tmp_path / 'out.mkv'}: wanted a picture taken within 0.4 s, got none; "
+        "check that the receiver reads, the network and the disk"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["in.ts"]
 
 
 def test_the_facts_go_into_json(idle: Pipeline, tmp_path: Path) -> None:
