@@ -63,8 +63,8 @@ class CudaBackend:
         driver.load_kernels(cubin)
         self.pool = Pool(driver, self.compute)
         self._slots = FrameSlots(driver, self.pool, self.decode, self.compute, self.encode, _Edge(driver, self.decode))
-        self._spans = Spans(driver, self.compute, self.timings, timed=timed)
-        self._recorder = Recorder(driver, self.compute, self._spans)
+        self.spans = Spans(driver, self.compute, self.timings, timed=timed)
+        self._recorder = Recorder(driver, self.compute, self.spans)
         self._recordings: dict[Hashable, Recording] = {}
         self._warm: set[tuple[object, object]] = set()
         self._status: dict[int, Pinned] = {}
@@ -226,20 +226,20 @@ class CudaBackend:
             event = self._posted[buffer.ptr] = self.driver.event()
             self.driver.record(event, self.compute)
         self.driver.wait_event(event)
-        self._spans.harvest()
+        self.spans.harvest()
         return self.driver.read_pinned(self._status[buffer.ptr]).view(np.int32)
 
     def launch(self, kernel: str, grid: tuple[int, int, int], block: tuple[int, int, int], args: Sequence[Any]) -> None:
         """Start a kernel on the compute stream."""
         self.counters.launches += 1
-        self._spans.work += 1
+        self.spans.work += 1
         self.driver.launch(kernel, grid, block, args, self.compute)
         self._follow(kernel)
 
     def enqueue(self, what: str, call: Callable[[], None], *, in_graph: bool) -> None:
         """A session puts its network on the compute stream. Not `in_graph`: a recording makes the call at each replay,
         between two graphs."""
-        self._spans.work += 1
+        self.spans.work += 1
         if self._recorder.is_recording and not in_graph:
             self._recorder.leave_out(call)
             return
@@ -269,34 +269,35 @@ class CudaBackend:
         self.driver.at = f"recording of {part}"
         if (part, variant) not in self._warm:
             self._warm.add((part, variant))
-            self._spans.begin(in_graph=False)
+            self.spans.begin(in_graph=False)
             body()
-            self._spans.drop()
+            self.spans.drop()
             self.driver.wait_stream(self.compute)
         self._recordings[key] = self._recorder.record(body)
 
     def replay(self, key: tuple[str, int, int], body: Callable[[], None], frame: Frame) -> None:
         """A frame's body, recorded or not, after what fills the frame."""
         self.driver.at = f"{key[0]} of frame {frame.index}"
+        self.spans.frame = frame.index
         slot = self._slots.find(frame.nv12)
         self._slots.before_compute(slot)
         recording = self._recordings.get(key)
         if recording is not None:
             self.counters.replays += recording.graphs
-            self._spans.work += 1
+            self.spans.work += 1
             self._recorder.replay(recording)
         else:
-            self._spans.begin(in_graph=False)
+            self.spans.begin(in_graph=False)
             try:
                 body()
             finally:
-                self._spans.launched(self._spans.end())
+                self.spans.launched(self.spans.end())
         self._slots.after_compute(slot)
         self._posted[frame.faces.status.ptr] = slot.done
 
     def span(self, stage: str) -> AbstractContextManager[None]:
         """Time on the device within a replayed body, on the host's clock elsewhere."""
-        return self._spans.span(stage)
+        return self.spans.span(stage)
 
     def open_session(self, model: ModelFile) -> Session:
         """A model ready to run on this device."""
@@ -313,7 +314,7 @@ class CudaBackend:
         """Wait until all three streams have run; for tests and for the end."""
         for stream in (self.decode, self.compute, self.encode):
             self.driver.wait_stream(stream)
-        self._spans.harvest()
+        self.spans.harvest()
 
     def close(self) -> None:
         """Give everything back: sessions first, which hold memory of their own."""

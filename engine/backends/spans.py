@@ -27,18 +27,20 @@ class Marks:
     passed: Event | None = None
     in_graph: bool = False
     is_running: bool = False
+    frame: int | None = None
 
 
 class Spans:
-    """The spans of one stream. `work` grows with everything that is put on it.
+    """The spans of one stream. `work` grows with everything that is put on it, `frame` is the index of the one at hand.
 
     Between `begin` and `end` a span is two events, and one that follows another without work in between shares one
     with it; elsewhere a span is host time.
     """
 
     def __init__(self, driver: Driver, stream: Stream, timings: Timings, *, timed: bool) -> None:
-        self._driver, self._stream, self._timings, self._timed = driver, stream, timings, timed
+        self._driver, self._stream, self._timings, self.timed = driver, stream, timings, timed
         self.work = 0
+        self.frame: int | None = None
         self._open: Marks | None = None
         self._last: tuple[Event, int] | None = None
         self._running: deque[Marks] = deque()
@@ -68,7 +70,7 @@ class Spans:
             with self._timings.span(stage):
                 yield
             return
-        if not self._timed:
+        if not self.timed:
             yield
             return
         begin = self._mark(marks)
@@ -81,7 +83,7 @@ class Spans:
             if marks.passed is None:
                 marks.passed = self._passed.pop() if self._passed else self._driver.event()
             self._driver.record(marks.passed, self._stream)
-            marks.is_running = True
+            marks.is_running, marks.frame = True, self.frame
             self._running.append(marks)
 
     def harvest(self) -> None:
@@ -90,7 +92,7 @@ class Spans:
             marks = self._running.popleft()
             marks.is_running = False
             for stage, begin, end in marks.spans:
-                self._timings.add(stage, self._driver.elapsed_ms(begin, end))
+                self._timings.add(stage, self._driver.elapsed_ms(begin, end), marks.frame)
             if not marks.in_graph and marks.passed is not None:
                 self._passed.append(marks.passed)
                 self._free += sorted({event for _, begin, end in marks.spans for event in (begin, end)})

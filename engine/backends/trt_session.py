@@ -81,11 +81,12 @@ class TrtSession:
         self.contract: Contract = model.contract
         self._home, self._backend, self._tensors = home, backend, model.tensors
         self._manifests = manifests
+        self._told: set[tuple[int, ...]] = set()
         self._plans: dict[str, _Plan] = {}
         self._bindings: dict[tuple[Any, ...], list[tuple[_Plan, dict[str, int]]]] = {}
 
     def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape, where a plan has it; else that of the plan whose picture is nearest in size."""
+        """The shape, where a plan has it; else that of the plan whose picture is nearest in size, which is said."""
         there = {manifest.key.shapes[name] for manifest in self._manifests}
         if shape in there:
             return shape
@@ -95,7 +96,14 @@ class TrtSession:
             scale = min(have / want for have, want in zip(other[2:], shape[2:], strict=True))
             return abs(math.log(scale)), other
 
-        return min(there, key=distance)
+        nearest = min(there, key=distance)
+        if shape not in self._told:
+            self._told.add(shape)
+            self._home.say(
+                f"{self.contract.name}: no plan for {name} {list(shape)}, so it runs at {list(nearest)}; "
+                f"{self._home.choice.rebuild} --size WIDTHxHEIGHT builds one"
+            )
+        return nearest
 
     def prepare(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> None:
         """Bind, run once, and try whether the run can stand in a graph; what can't is said."""

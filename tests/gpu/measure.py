@@ -76,9 +76,11 @@ class GivenFaces:
 
 
 @contextmanager
-def opened(profile: Profile, k: int, size: tuple[int, int]) -> Iterator[Pipeline]:
-    """A pipeline that finds k faces in every frame."""
+def opened(profile: Profile, k: int, size: tuple[int, int], *, timed: bool) -> Iterator[Pipeline]:
+    """A pipeline that finds k faces in every frame; not `timed`, without the events that take times by stage."""
     backend = open_backend_for(profile, say=lambda line: print(line, file=sys.stderr))
+    assert isinstance(backend, CudaBackend)
+    backend.spans.timed = timed
     try:
         pipeline = open_pipeline(
             profile,
@@ -96,10 +98,10 @@ def opened(profile: Profile, k: int, size: tuple[int, int]) -> Iterator[Pipeline
         backend.close()
 
 
-def measure(profile: Profile, k: int, size: tuple[int, int], frames: int) -> dict[str, Any]:
+def measure(profile: Profile, k: int, size: tuple[int, int], frames: int, *, timed: bool = True) -> dict[str, Any]:
     """All figures for k faces."""
     start = time.perf_counter()
-    with opened(profile, k, size) as pipeline:
+    with opened(profile, k, size, timed=timed) as pipeline:
         open_s = time.perf_counter() - start
         backend = pipeline.backend
         assert isinstance(backend, CudaBackend)
@@ -263,6 +265,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--faces", default="1,4", help="face counts, one measurement each")
     parser.add_argument("--size", default="1920x1080")
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--untimed", action="store_true", help="no events by stage: what taking the times costs")
     parser.add_argument("--write", type=Path, help="a JSON file; it appears when it is complete")
     chosen = parser.parse_args(arguments)
     profile = load_profile(chosen.profile)
@@ -274,7 +277,8 @@ def main(arguments: list[str] | None = None) -> int:
         twins = stack.enter_context(twins_in_place(profile)) if chosen.twins else {}
         if chosen.session == "tensorrt":
             _build(chosen.profile, precision, chosen.size)
-        cells = {f"{k} faces": measure(profile, k, (width, height), chosen.frames) for k in counts}
+        timed = not chosen.untimed
+        cells = {f"{k} faces": measure(profile, k, (width, height), chosen.frames, timed=timed) for k in counts}
     weights = f"twins: {', '.join(twins.values())}" if twins else "the profile's own models"
     said = conditions(profile, session=chosen.session, precision=precision, weights=weights, size_px=[width, height])
     text = json.dumps({"conditions": said, "cells": cells}, indent=1)

@@ -16,7 +16,8 @@ import pytest
 
 import engine
 from engine.backends.cuda import CudaBackend
-from engine.errors import DeviceError
+from engine.backends.driver import cuda_error
+from engine.errors import DeviceError, PoisonedError
 from engine.pipeline import Pipeline, open_pipeline
 from kernels.launch import Colour
 from profiles.profile import Profile, load_profile
@@ -285,7 +286,32 @@ def test_a_frame_that_fails_goes_out_as_it_came_in(frames: list[U8], monkeypatch
         assert recorder(pipeline).races.found == []
 
 
-def _fail(graph: int, stream: int) -> None:
-    from engine.backends.driver import cuda_error
+def test_sync_mode_names_the_kernel_that_failed(frames: list[U8], monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tiny(refiner=False, slots=2), open_backend(mode="sync")) as pipeline:
+        driver = recorder(pipeline)
+        wait, launched = driver.wait_stream, driver.kernels
 
+        def fail_after_crop(stream: Any) -> None:
+            if launched["crop"] > before:
+                raise cuda_error("cuStreamSynchronize", "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal access", driver.at)
+            wait(stream)
+
+        before = launched["crop"]
+        monkeypatch.setattr(driver, "wait_stream", fail_after_crop)
+        with pytest.raises(
+            PoisonedError,
+            match=r"^cuStreamSynchronize, crop in make of frame 0: wanted CUDA_SUCCESS, got CUDA_ERROR_ILLEGAL_ADDRESS",
+        ):
+            pipeline.step(frames[0])
+
+
+def test_without_times_no_event_stands_in_a_graph(frames: list[U8]) -> None:
+    driver = RecordingDriver()
+    with opened(tiny(refiner=False, slots=2), open_backend(driver, timed=False)) as pipeline:
+        list(live_mode(pipeline, [to_nv12(frame, i) for i, frame in enumerate(frames[:4])]))
+        assert driver.calls["cuEventRecordWithFlags"] == driver.calls["cuEventElapsedTime"] == 0
+        assert set(pipeline.timings.stages) == {"frame"}
+
+
+def _fail(graph: int, stream: int) -> None:
     raise cuda_error("cuGraphLaunch", "CUDA_ERROR_INVALID_VALUE", "invalid argument", "find of frame 0")

@@ -192,6 +192,12 @@ def test_the_plan_nearest_in_size_is_taken() -> None:
     assert session.fit("image", (1, 3, 640, 640)) == (1, 3, 384, 640)
     assert session.fit("image", (1, 3, 640, 384)) == (1, 3, 384, 640)
     assert session.fit("image", (1, 3, 128, 128)) == (1, 3, 96, 128)
+    session.fit("image", (1, 3, 128, 128))
+    assert rig.said == [
+        f"tiny_detector: no plan for image [1, 3, {wanted}], so it runs at [1, 3, {got}]; "
+        "python -m build_engines tiny --size WIDTHxHEIGHT builds one"
+        for wanted, got in (("640, 640", "384, 640"), ("640, 384", "384, 640"), ("128, 128", "96, 128"))
+    ]
 
 
 def test_a_missing_plan_names_the_nearest_and_the_command() -> None:
