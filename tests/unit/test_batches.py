@@ -16,7 +16,7 @@ from build_engines.surgery import rewrite, static_shapes, why_single
 from build_engines.untouched import live_bytes
 from models.twins import layers as nn
 from models.twins.builder import Graph, Tensor
-from tests.unit.small_graphs import Layer, error_by_row, file_of, layer_of, run, twin_of
+from tests.unit.small_files import Layer, error_by_row, file_of, layer_of, run, twin_of
 
 COUNT = 3
 

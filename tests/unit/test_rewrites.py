@@ -17,7 +17,7 @@ from models.twins.builder import Graph, Tensor
 from models.twins.dinet import adaat
 from models.twins.layers import RELU_GAIN
 from models.twins.swappers import hyperswap
-from tests.unit.small_graphs import error_by_row, file_of, layer_of, run
+from tests.unit.small_files import error_by_row, file_of, layer_of, run
 
 COUNT = 3
 WIDE, NARROW = 8, 6

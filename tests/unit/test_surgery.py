@@ -26,7 +26,7 @@ from models.spec import Spec
 from models.twins import layers as nn
 from models.twins.builder import Graph
 from models.twins.swappers import inswapper
-from tests.unit.small_graphs import contract_of, error_by_row, file_of, layer_of, run, twin_of
+from tests.unit.small_files import contract_of, error_by_row, file_of, layer_of, run, twin_of
 
 COUNT = 3
 # twins with the published topology and fewer channels
