@@ -282,10 +282,10 @@ def test_a_pipe_is_read_while_it_is_written(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "w.wav", sound, 16000)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    writer = threading.Thread(target=lambda: fifo.write_bytes(path.read_bytes()))
+    writer = threading.Thread(target=lambda: fifo.write_bytes(path.read_bytes()), daemon=True)
     writer.start()
     heard = read_audio(fifo, rate_hz=16000)
-    writer.join()
+    writer.join(timeout=10)
     assert np.array_equal(heard, whole(sound, 16000))
 
 

@@ -40,12 +40,12 @@ def written(fifo: Path, data: bytes, size: int, read: Callable[[], Any]) -> Any:
             for at in range(0, len(data), size):
                 file.write(data[at : at + size])
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     try:
         return read()
     finally:
-        writer.join()
+        writer.join(timeout=10)
 
 
 def everything(fifo: Path, raw: RawPcm | None = None) -> F32:
