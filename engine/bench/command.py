@@ -49,7 +49,7 @@ def run_compare(paths: Sequence[Path], say: Say) -> int:
 def run_bench(chosen: argparse.Namespace, console: Console, say: Say) -> int:
     """Measure what was asked for; returns 0, or 3 when a budget was asked for and missed."""
     place = _place(chosen.write)
-    profiles = [_profile(name, chosen) for name in chosen.profile or ["tiny"]]
+    profiles = _profiles(chosen)
     with ExitStack() as stack:
         if place is not None:
             stack.callback(place.discard)
@@ -63,18 +63,11 @@ def run_bench(chosen: argparse.Namespace, console: Console, say: Say) -> int:
             results: list[Measured] = []
         else:
             results = measure(cells, chosen.frames, chosen.rounds, say=say)
+            _refuse_on_cpu(chosen, results[0].backend)
             _print_cells(console, results)
             measured["cells"] = [result.to_json() for result in results]
         if chosen.cold and not chosen.twins:
-            measured["cold"] = {
-                profile.name: cold_start(profile, name, chosen.size, chosen.cold)
-                for name, profile in zip(chosen.profile or ["tiny"], profiles, strict=True)
-            }
-            for name, marks in measured["cold"].items():
-                say(
-                    f"cold start, {name}: "
-                    + ", ".join(f"{key[:-3].replace('_', ' ')} {ms:.0f} ms" for key, ms in marks.items())
-                )
+            measured["cold"] = _cold(profiles, chosen, say)
     measured["conditions"] = conditions(
         profiles[0] if len(profiles) == 1 else None,
         weights=weights,
@@ -107,14 +100,37 @@ def _place(name: str | None) -> OutputPlace | None:
     return OutputPlace(path, suffixes=(".json",), inputs=(), overwrite=True)
 
 
-def _profile(name: str, chosen: argparse.Namespace) -> Profile:
-    profile = load_profile(name)
-    changes = {"backend": chosen.backend, "threads": chosen.threads, "precision": chosen.precision}
-    changed = dataclasses.replace(profile, **{key: value for key, value in changes.items() if value is not None})
-    if chosen.precision not in (None, "fp32") and changed.backend == "cpu":
-        do = "leave --precision out, or measure on cuda"
-        raise InputError(explain("bench --precision", "fp32 on the cpu backend", chosen.precision, do))
-    return changed
+def _profiles(chosen: argparse.Namespace) -> list[Profile]:
+    """Every profile at every precision and session that was asked for."""
+    made = []
+    for name in chosen.profile or ["tiny"]:
+        profile = load_profile(name)
+        changes = {"backend": chosen.backend, "threads": chosen.threads}
+        profile = dataclasses.replace(profile, **{key: value for key, value in changes.items() if value is not None})
+        for precision in chosen.precision or [profile.precision]:
+            for session in chosen.session or [profile.session]:
+                made.append(dataclasses.replace(profile, precision=precision, session=session))
+    _refuse_on_cpu(chosen, chosen.backend)
+    return made
+
+
+def _cold(profiles: Sequence[Profile], chosen: argparse.Namespace, say: Say) -> dict[str, dict[str, float]]:
+    """The cold start of every profile, by name; also said."""
+    told = {}
+    for name in chosen.profile or ["tiny"]:
+        profile = next(one for one in profiles if one.name == load_profile(name).name)
+        marks = told[profile.name] = cold_start(profile, name, chosen.size, chosen.cold)
+        parts = (f"{key.removesuffix('_ms').replace('_', ' ')} {ms:.0f} ms" for key, ms in marks.items())
+        say(f"cold start, {profile.name}: {', '.join(parts)}")
+    return told
+
+
+def _refuse_on_cpu(chosen: argparse.Namespace, backend: str | None) -> None:
+    """What only a GPU can do, asked of a CPU: measured there it would be something else under that name."""
+    wrong = [one for one in chosen.precision or () if one != "fp32"] + (chosen.session or [])
+    if backend == "cpu" and wrong:
+        do = "leave --precision and --session out, or measure on cuda"
+        raise InputError(explain("bench", "fp32 in ONNX Runtime on the cpu backend", ", ".join(wrong), do))
 
 
 def _weights(profiles: Sequence[Profile], chosen: argparse.Namespace, stack: ExitStack) -> str:
@@ -138,7 +154,10 @@ def _cell(profile: Profile, source: BenchInput, faces: int, chosen: argparse.Nam
     if profile.track.faces != faces:
         profile = dataclasses.replace(profile, track=dataclasses.replace(profile.track, faces=faces))
     width, height = source.size_px
-    name = f"{profile.name} {width}x{height} k={faces}" + (" twins" if chosen.twins else "")
+    variant = [
+        one for one, asked in ((profile.precision, chosen.precision), (profile.session, chosen.session)) if asked
+    ]
+    name = " ".join([profile.name, f"{width}x{height}", f"k={faces}", *variant, *(["twins"] if chosen.twins else [])])
     return Cell(name, profile, source, chosen.source or SAMPLE / "source_1.png", with_truth=chosen.twins)
 
 

@@ -69,7 +69,8 @@ class Measured:
         return {
             "name": self.cell.name,
             "profile": profile.name,
-            "precision": profile.precision,
+            "precision": "fp32" if self.backend == "cpu" else profile.precision,
+            "session": "onnxruntime" if self.backend == "cpu" else profile.session,
             "size_px": list(self.cell.input.size_px),
             "input": self.cell.input.says,
             "faces": round(self.faces, 3),

@@ -45,7 +45,15 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--faces", type=_counts, default=[1], metavar="1,2,4", help="face counts to measure (default: 1)"
     )
-    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default=None, help="instead of the profile's")
+    parser.add_argument(
+        "--precision", action="append", choices=("fp32", "fp16", "int8"), help="instead of the profile's; repeatable"
+    )
+    parser.add_argument(
+        "--session",
+        action="append",
+        choices=("tensorrt", "onnxruntime-cuda"),
+        help="what runs the networks on a GPU, instead of the profile's; repeatable",
+    )
     parser.add_argument("--frames", type=_from_one, default=200, help="warm frames of each (default: 200)")
     parser.add_argument("--rounds", type=_from_one, default=10, help="turns that each takes (default: 10)")
     parser.add_argument(

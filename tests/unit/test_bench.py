@@ -161,8 +161,12 @@ def test_the_command_measures_writes_compares_and_tells_a_missed_budget(
     told = capsys.readouterr().out.splitlines()
     assert told[0].startswith("tiny 640x360 k=1: no difference: ")
     assert [one["word"] for one in json.loads(told[-1])["compare"]] == ["no difference"] * 2
-    assert main([*few, "--precision", "int8"]) == 2
-    wanted = "bench --precision: wanted fp32 on the cpu backend, got int8; leave --precision out, or measure on cuda"
+    assert {(cell["precision"], cell["session"]) for cell in written["cells"]} == {("fp32", "onnxruntime")}
+    assert main([*few, "--precision", "fp32", "--precision", "int8"]) == 2
+    wanted = (
+        "bench: wanted fp32 in ONNX Runtime on the cpu backend, got int8; "
+        "leave --precision and --session out, or measure on cuda"
+    )
     assert wanted in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.backends.driver import Event
 from engine.pipeline import open_pipeline
 from kernels.launch import Colour
 from profiles.profile import load_profile
@@ -22,7 +23,7 @@ class CountingDriver(RecordingDriver):
 
     read = 0
 
-    def elapsed_ms(self, begin: int, end: int) -> float:  # type: ignore[override]
+    def elapsed_ms(self, begin: Event, end: Event) -> float:
         self.read += 1
         return float(self.read)
 
