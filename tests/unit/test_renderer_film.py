@@ -33,6 +33,7 @@ from models.tiny.renderer import (
     sensor_noise,
     smear,
 )
+from models.tiny.renderer import __main__ as command
 from models.tiny.renderer.speech import Sound, phrase, track
 
 Bytes = npt.NDArray[np.uint8]
@@ -325,3 +326,17 @@ def test_a_face_fits_its_template_and_its_box_holds_its_points() -> None:
         truth = labels(person, place((0.0, 0.0), 50.0), 68)
         assert (truth.points_px >= truth.box_xyxy_px[:2] - 4).all()
         assert (truth.points_px <= truth.box_xyxy_px[2:] + 4).all()
+
+
+def test_the_command_draws_a_sheet_and_tells_its_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "sheet.png"
+    words = ["renderer", "--sheet", str(path), "--rows", "1", "--columns", "2", "--size", "64", "--count", "1"]
+    monkeypatch.setattr("sys.argv", words)
+    command.main()
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    assert "renderer: 2 people of the film look" in capsys.readouterr().out
+    sheet = command.sheet("film", 1, 1, 2, 64)
+    assert sheet.shape == (64, 128, 3)
+    assert np.abs(sheet[:, :64].astype(int) - sheet[:, 64:]).mean() > 5

@@ -18,6 +18,7 @@ import pytest
 from models.tiny import measure
 from models.tiny.pack import FOLDER, Found, Pack
 from models.tiny.renderer import names, random_inner
+from models.tiny.renderer.png import write_png
 from models.tiny.train import all as whole
 from models.tiny.train import crops, identity, picture_file, store
 
@@ -112,7 +113,7 @@ def test_what_is_visible_of_an_identity_of_the_film_look() -> None:
 def test_a_png_is_what_was_written(tmp_path: Path) -> None:
     image = np.random.default_rng(1).integers(0, 255, (13, 17, 3)).astype(np.uint8)
     path = tmp_path / "a.png"
-    picture_file.write_png(path, image)
+    write_png(path, image)
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", data[16:24]) == (17, 13)
