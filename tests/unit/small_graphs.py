@@ -1,99 +1,80 @@
-"""Small graphs as model files, and the oracle of surgery: every row of a batch against a single run of the file."""
+"""Small ONNX graphs, made in a test: convolutions around residual adds, and what spoils FP16 and INT8."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-from models.contract import Contract, load_contract
-from models.model_files import ModelFile, open_file
-from models.onnx_file import sha256_of
-from models.spec import Spec
-from models.twins import TWINS, write_twin
-from models.twins.builder import Graph, Tensor
+from build_engines.quantise import arrays_of, layers_of, quantise, store, tensors_of
+from build_engines.ranges import collect, scales_of
+from build_engines.simulate import Feeds, Simulation
 
-Array = npt.NDArray[Any]
-Layer = Callable[[Graph, Tensor], Tensor]
+__all__ = ["RNG", "conv", "feeds_of", "network", "overflowing", "quantised", "residual", "weight"]
+
+F32 = npt.NDArray[np.float32]
+RNG = np.random.default_rng
 
 
-def contract_of(inputs: Mapping[str, Sequence[int]], outputs: Mapping[str, Sequence[int]]) -> Contract:
-    """A contract of plain FP32 tensors."""
-    return replace(
-        load_contract("tiny_embedder"),
-        name="small",
-        packaged="",
-        inputs={name: Spec("float32", tuple(shape), names=(name,)) for name, shape in inputs.items()},
-        outputs={name: Spec("float32", tuple(shape), names=(name,)) for name, shape in outputs.items()},
+def weight(name: str, *shape: int, seed: int = 1) -> Any:
+    return numpy_helper.from_array(RNG(seed).normal(0, 0.3, shape).astype(np.float32), name)
+
+
+def network(nodes: list[Any], weights: list[Any], channels: int = 4, opset: int = 17) -> Any:
+    """x [1, channels, 8, 8] to y of the same shape."""
+    shape = [1, channels, 8, 8]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        weights,
     )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
 
 
-def file_of(graph: Graph, path: Path, contract: Contract | None = None) -> ModelFile:
-    """The graph as a file that serves a contract; of its own inputs and outputs unless told."""
-    graph.save(path)
-    if contract is None:
-        sides = [
-            {name: [size if isinstance(size, int) else 1 for size in shape] for name, (_, shape) in side.items()}
-            for side in (graph.inputs, graph.outputs)
-        ]
-        contract = contract_of(*sides)
-    names = {name: name for name in (*contract.inputs, *contract.outputs)}
-    return ModelFile(contract, path, sha256_of(path), names)
+def conv(name: str, source: str, target: str, **more: Any) -> Any:
+    return helper.make_node("Conv", [source, f"w_{name}"], [target], name, **more)
 
 
-def layer_of(layer: Layer, path: Path, shape: Sequence[int] = (1, 4, 6, 6), *, opset: int = 17) -> ModelFile:
-    """A file with one input x of this shape and one output y, which the layer makes of it."""
-    graph = Graph("small", opset=opset)
-    y = layer(graph, graph.input("x", shape))
-    graph.output("y", y, y.shape)
-    return file_of(graph, path)
+def residual(opset: int = 17) -> Any:
+    """Two convolutions around a ReLU, added to what went in; then a convolution and its shortcut, added."""
+    nodes = [
+        conv("first", "x", "a"),
+        helper.make_node("Relu", ["a"], ["b"], "relu"),
+        conv("second", "b", "c"),
+        helper.make_node("Add", ["x", "c"], ["d"], "identity_add"),
+        helper.make_node("Relu", ["d"], ["e"], "relu_2"),
+        conv("third", "e", "f"),
+        conv("shortcut", "e", "g"),
+        helper.make_node("Add", ["f", "g"], ["h"], "shortcut_add"),
+        helper.make_node("Add", ["h", "bias"], ["y"], "bias_add"),
+    ]
+    weights = [weight(f"w_{name}", 4, 4, 1, 1, seed=i) for i, name in enumerate(("first", "second", "third"))]
+    return network(nodes, [*weights, weight("w_shortcut", 4, 4, 1, 1, seed=9), weight("bias", 1, 4, 1, 1)], opset=opset)
 
 
-def twin_of(name: str, folder: Path, **options: Any) -> ModelFile:
-    """A twin under its contract."""
-    return open_file(load_contract(TWINS[name].contract or name), write_twin(name, folder, **options))
+def feeds_of(count: int = 8, scale: float = 1.0) -> Feeds:
+    return [{"x": (RNG(i).normal(size=(1, 4, 8, 8)) * scale).astype(np.float32)} for i in range(count)]
 
 
-def run(source: Path | Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Outputs by name, with ONNX Runtime's own optimisations."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2
-    options.log_severity_level = 3
-    data = str(source) if isinstance(source, Path) else source.SerializeToString()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return dict(zip([item.name for item in session.get_outputs()], session.run(None, dict(feeds)), strict=True))
+def quantised(model: Any, feeds: Feeds, left_out: tuple[str, ...] = (), method: str = "min-max") -> Any:
+    layers = {name: layer for name, layer in layers_of(model).items() if name not in left_out}
+    found = collect(Simulation(model, feeds), feeds, tensors_of(layers))
+    return quantise(model, layers, scales_of(found, method), store(layers, arrays_of(model, layers)))
 
 
-def feeds_of(file: ModelFile, count: int) -> dict[str, Array]:
-    """Different noise for each sample, by the file's names; vectors have unit length."""
-    random = np.random.default_rng(7)
-    feeds = {}
-    for name, spec in file.contract.inputs.items():
-        shape = spec.at(n=1).sizes
-        values = random.uniform(-1, 1, (count, *shape[1:])).astype(np.float32)
-        feeds[file.tensors[name]] = (
-            values / np.linalg.norm(values, axis=1, keepdims=True) if len(shape) == 2 else values
-        )
-    return feeds
-
-
-def error_by_row(file: ModelFile, model: Any, count: int, reference: Any = None) -> float:
-    """Largest difference of any row of any output from a single run of the file, or of another reference for it."""
-    feeds = feeds_of(file, count)
-    whole = run(model, feeds)
-    worst = 0.0
-    for row in range(count):
-        single = run(reference or file.path, {name: values[row : row + 1] for name, values in feeds.items()})
-        for name in file.contract.outputs:
-            wanted, got = single[file.tensors[name]], whole[file.tensors[name]][row : row + 1]
-            assert wanted.shape == got.shape
-            assert np.isfinite(got).all()
-            worst = max(worst, float(np.abs(wanted - got).max()))
-    rows = [whole[file.tensors[name]] for name in file.contract.outputs]
-    assert count == 1 or all(np.abs(values[0] - values[1]).max() > 1e-3 for values in rows), "rows are all alike"
-    return worst
+def overflowing() -> Any:
+    """A convolution, then a square past FP16's largest number, and its root."""
+    nodes = [
+        conv("first", "x", "a"),
+        helper.make_node("Mul", ["a", "large"], ["b"], "enlarge"),
+        helper.make_node("Mul", ["b", "b"], ["c"], "square"),
+        helper.make_node("Sqrt", ["c"], ["y"], "root"),
+    ]
+    large = numpy_helper.from_array(np.array(1000.0, np.float32), "large")
+    return network(nodes, [weight("w_first", 4, 4, 1, 1), large])
