@@ -9,6 +9,7 @@ points and sources, kernels read from device memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from engine.backends.driver import Driver, Graph, Stream
@@ -82,13 +83,15 @@ class Recorder:
         self._spans.launched(recording.marks)
 
     def can_capture(self, call: Callable[[], None]) -> bool:
-        """Try a call in a capture of its own, which is thrown away: nothing runs."""
+        """Try a call in a capture of its own, which is thrown away: nothing runs where that works."""
         self._driver.begin_capture(self._stream)
         try:
             call()
             self._driver.end_capture(self._stream)
         except DeviceError:
             self._driver.drop_capture(self._stream)
+            with suppress(DeviceError):
+                call()  # a library may find the capture's error in its next call: let it be this one
             return False
         return True
 

@@ -48,7 +48,7 @@ class TrtSessions:
         plan, where = open_plan(manifest, self.choice), f"plan {manifest.key.stem}"
         kept = self._jit_path(manifest)
         before = backend.driver.free_bytes()
-        engine = self.runtime.deserialize(plan, where, kept.read_bytes() if kept.is_file() else b"")
+        engine = self.runtime.deserialize(plan, where, _kept(kept))
         backend.pool.bytes_by_part["plans, as the device's free memory fell"] += before - backend.driver.free_bytes()
         fresh = engine.jit_cache()
         if fresh and not kept.is_file():
@@ -188,6 +188,17 @@ class TrtSession:
             if spec is None or spec.misfit(tensor.dtype, entry) or asked != tensor.shape:
                 got = f"{tensor.dtype} {list(tensor.shape)}"
                 raise ModelError(explain(f"{where}, {name}", str(spec), got, self._home.choice.rebuild))
+
+
+def _kept(path: Path) -> bytes:
+    """What was compiled for this plan before; code like the plan, so from a folder that only the user can write."""
+    if not path.is_file():
+        return b""
+    try:
+        check_folder(path.parent, "remove it")
+    except PlanError as error:
+        raise ModelError(str(error)) from error
+    return path.read_bytes()
 
 
 def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -139,6 +139,35 @@ def test_host_memory_is_taken_too(rig: Rig) -> None:
     assert rig.took_it()
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 129), (127, 3), (129, 5), (130, 2), (321, 243)])
+@pytest.mark.parametrize("planes", [2, 3])
+def test_pictures_of_odd_sizes_arrive_whole(size: tuple[int, int], planes: int) -> None:
+    """From a decoder's two or three planes, through pinned memory, and back."""
+    width, height = size
+    half = ((height + 1) // 2, (width + 1) // 2)
+    rng = np.random.default_rng(width)
+    luma, chroma = rng.integers(0, 256, (height, width), np.uint8), rng.integers(0, 256, (*half, 2), np.uint8)
+    parts = [chroma.reshape(half[0], -1)] if planes == 2 else [chroma[..., 0].copy(), chroma[..., 1].copy()]
+    backend = open_backend()
+    frame = backend.allocate_nv12(*size)
+    backend.open_slots([frame])
+    for _ in range(5):  # more than there is staging
+        backend.load_planes([luma, *parts], frame)
+        got = frame.planes()
+        assert np.array_equal(got[0], luma)
+        assert np.array_equal(got[1], chroma.reshape(half[0], -1))
+    assert isinstance(backend.driver, RecordingDriver)
+    assert backend.driver.races.found == []
+
+
+def test_a_picture_of_another_size_is_refused_by_name(rig: Rig) -> None:
+    with pytest.raises(
+        DeviceError,
+        match=r"^load_planes: wanted dense rows of 64x48 px, got 32x48 px; open the pipeline for this",
+    ):
+        rig.backend.load_planes([np.zeros((48, 32), np.uint8), np.zeros((24, 32), np.uint8)], rig.frame)
+
+
 class CudaStreamMethod:
     def __cuda_stream__(self) -> tuple[int, int]:
         return (0, 0x77)

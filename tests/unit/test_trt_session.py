@@ -296,6 +296,12 @@ def test_what_rtx_compiles_is_kept_for_the_next_start() -> None:
         seen.append(rig.played.jit_seen)
     assert seen == [[], [b"what RTX compiled"]]
     assert (plan_folder() / "jit").stat().st_mode & 0o777 == 0o700
+    (plan_folder() / "jit").chmod(0o777)
+    rig = Rig(RTX)
+    session = rig.open(model)
+    with pytest.raises(ModelError, match=r"jit: wanted a folder that only you can write, got mode 777; .*remove it$"):
+        session.run({"image": rig.buffer(1, 3, 96, 96)}, {"points": rig.buffer(1, 5, 2)})
+    assert rig.played.calls["deserialize_cuda_engine"] == 0
 
 
 def test_the_flavour_is_one_that_runs_on_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
