@@ -73,6 +73,9 @@ class ProfilerSession:
 
         `what` titles the report.
         """
+        is_silent = is_terminal and not self.options.json
+        if is_silent and self._trace is None and self._report is None:
+            return ""
         measured = conditions(profile)
         timings = result.timings
         timings.settle()
@@ -81,7 +84,7 @@ class ProfilerSession:
         if self._report is not None:
             page = run_page(profile, result, what=what, samples=self.sampler.samples, conditions=measured)
             _write(self._report, page.html())
-        if is_terminal and not self.options.json:
+        if is_silent:
             return ""
         told = {
             **result.to_json(),

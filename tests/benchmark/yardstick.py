@@ -162,7 +162,7 @@ def main() -> None:
                 cases.append(measure(profile, source, faces, chosen.frames, with_truth=chosen.twins))
                 _print(cases[-1])
                 figures = {
-                    "what": "ours, (a) as roop and facefusion do, (b) the best open way; ms a frame, least of all frames",
+                    "what": "ours, (a) as roop and facefusion do, (b) the best open way; least ms of all frames",
                     "cases": [case.to_json() for case in cases],
                     "conditions": conditions(frames=chosen.frames, weights=weights),
                 }
