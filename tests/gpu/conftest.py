@@ -6,9 +6,6 @@ Plans of the tiny pack are built on first use into the user's own plan folder, a
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,6 +19,7 @@ from engine.pipeline import Pipeline, open_pipeline
 from kernels.launch import Colour
 from profiles.profile import Profile, load_profile
 from tests.clips import U8, decoded
+from tests.gpu.plans import build_plans
 
 SAMPLE = Path(__file__).parents[2] / "models" / "tiny" / "sample"
 SIZE = (1280, 720)
@@ -69,15 +67,11 @@ def build(profile: str, precision: str, *more: str) -> None:
     """Plans for this GPU; fails the test with the build's own words."""
     key = f"{profile} {precision} {' '.join(more)}"
     if key not in _BUILT:
-        tactics = []
         try:
-            if importlib.import_module("tensorrt").__version__.startswith("8"):
-                tactics = ["--own-tactics"]  # its wheel brings no cuBLAS and no cuDNN
-        except ImportError:
-            pass
-        command = [sys.executable, "-m", "build_engines", profile, "--precision", precision, *tactics, *more]
-        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
-        _BUILT[key] = "" if done.returncode == 0 else (done.stderr or done.stdout)[-2000:]
+            build_plans(profile, precision, *more)
+            _BUILT[key] = ""
+        except RuntimeError as error:
+            _BUILT[key] = str(error)
     if _BUILT[key]:
         pytest.fail(f"plans for {key}: {_BUILT[key]}")
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import importlib.util
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +30,7 @@ from engine.stages.detect import Detect
 from kernels.launch import Colour, gather_rows_into
 from models.spec import Spec
 from profiles.profile import Profile, load_profile
+from tests.gpu.plans import build_plans
 from tests.recording.flows import Decoded, file_mode, live_mode, to_nv12
 
 __all__ = ["main", "measure"]
@@ -245,16 +243,6 @@ def _spread_of(histogram: Any) -> dict[str, float]:
     }
 
 
-def _build(profile: str, precision: str, size: str) -> None:
-    """Plans for this GPU and this size, of the models that are in place; what is there already is left alone."""
-    tactics = []
-    if importlib.util.find_spec("tensorrt") is not None:
-        # 8.x's wheel brings no cuBLAS and no cuDNN
-        tactics = ["--own-tactics"] if importlib.import_module("tensorrt").__version__.startswith("8") else []
-    command = [sys.executable, "-m", "build_engines", profile, "--precision", precision, "--size", size, *tactics]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Measure every face count asked for; print one JSON, and write it with --write."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.measure", description=__doc__)
@@ -276,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     with ExitStack() as stack:
         twins = stack.enter_context(twins_in_place(profile)) if chosen.twins else {}
         if chosen.session == "tensorrt":
-            _build(chosen.profile, precision, chosen.size)
+            build_plans(chosen.profile, precision, "--size", chosen.size)
         timed = not chosen.untimed
         cells = {f"{k} faces": measure(profile, k, (width, height), chosen.frames, timed=timed) for k in counts}
     weights = f"twins: {', '.join(twins.values())}" if twins else "the profile's own models"
