@@ -109,6 +109,12 @@ def tokens_before_samples(g: Graph, x: Tensor) -> Tensor:
     return nn.transpose(g, nn.reshape(g, y, (12, 1, 12)), (1, 0, 2))
 
 
+def first_token(g: Graph, x: Tensor) -> Tensor:
+    """One token of axes (token, batch, width), as a class token is taken; the batch moves up an axis."""
+    y = nn.transpose(g, nn.reshape(g, x, (1, 12, 12)), (1, 0, 2))
+    return nn.relu(g, g.op("Gather", y, g.constant(np.array(2, np.int64)), shape=(1, 12), axis=0))
+
+
 def batch_as_channels(g: Graph, x: Tensor) -> Tensor:
     """Instance norm over (1, batch x channels), as an exporter of one sample may leave it."""
     return nn.instance_norm(g, nn.reshape(g, x, (1, 4, 6, 6)))
@@ -140,7 +146,7 @@ def shape_asked_for(g: Graph, x: Tensor) -> Tensor:
 BAKED: list[Layer] = [
     moved_there_and_back, rows_of_channels, expanded, tiled, cut_to_one_row, row_by_number, squeezed,
     flattened_from_the_batch, joined_with_a_constant, joined_with_what_all_share, constant_grid, resized_to_sizes,
-    recurrent, heads_in_the_batch, tokens_before_samples, batch_as_channels, summed_by_letters, scattered,
+    recurrent, heads_in_the_batch, tokens_before_samples, first_token, batch_as_channels, summed_by_letters, scattered,
     shape_asked_for,
 ]  # fmt: skip
 
