@@ -169,8 +169,9 @@ class _LiveRun:
                 continue
             timings.arrived(item.index, item.pts, item.arrived_ns)
             timings.on(item.index, item.pts)
-            with timings.span("decode"):
-                pipeline.load(frame, item, self.turn_deg)
+            load_ns = time.perf_counter_ns()
+            pipeline.load(frame, item, self.turn_deg)
+            timings.add("decode", item.decode_ms + (time.perf_counter_ns() - load_ns) / 1e6)
             steps.begin(frame)
             steps.finish(frame)
             self.line.put(frame)

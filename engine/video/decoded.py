@@ -35,6 +35,7 @@ class DecodedFrame:
     av_frame: av.VideoFrame
     carried: av.VideoFrame  # the frame as decoded, before any conversion: where side data is read
     arrived_ns: int = 0  # time.perf_counter_ns, when the packet with this picture came in; live sources only
+    decode_ms: float = 0.0  # that the decoder took for the packet which brought it out; live sources only
 
     @property
     def time_s(self) -> float:

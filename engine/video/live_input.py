@@ -214,7 +214,10 @@ class LiveInput:
         ticks = self._last_ticks = max(ticks, self._last_ticks + 1)
         counts.pictures += 1
         counts.jumps = self.clock.jumps
-        return DecodedFrame(index, ticks, TIME_BASE, None, self._fitted(frame), frame, arrived_ns)
+        start_ns = time.perf_counter_ns()
+        fitted = self._fitted(frame)
+        decode_ms = self._connection.decode_ms + (time.perf_counter_ns() - start_ns) / 1e6
+        return DecodedFrame(index, ticks, TIME_BASE, None, fitted, frame, arrived_ns, decode_ms)
 
     def _packet(self, item: PassThrough) -> PassThrough | None:
         packet, stream = item.packet, item.packet.stream

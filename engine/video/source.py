@@ -9,6 +9,7 @@ with open_source("in.mp4", threads=2) as source:
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,7 @@ class Source:
         self.container = container
         self.uri = uri
         self.decoder_errors = 0
+        self.decode_ms = 0.0  # of the last packet of the video
         self._lock = threading.Lock()  # closing a container that is being read would crash
         self._closed = False
         self._iterating = False
@@ -194,10 +196,12 @@ class Source:
         self._video_end_s = max(self._video_end_s, end_s)
         if packet.is_corrupt:
             self._count_decoder_error("a packet that the container marks as damaged")
+        start_ns = time.perf_counter_ns()
         try:
             self._pending.extend(cast("list[av.VideoFrame]", packet.decode()))
         except av.FFmpegError as error:
             self._count_decoder_error(words(error))
+        self.decode_ms = (time.perf_counter_ns() - start_ns) / 1e6
         return True
 
     def _on_packet(self, packet: av.Packet[Any]) -> None:
