@@ -201,6 +201,16 @@ def test_what_passes_in_front_hides_the_face(kind: float) -> None:
     assert (classes[gone] == 0).all()
 
 
+def test_the_neck_hides_the_hair_behind_it() -> None:
+    long = {"hair_amount": 1.0, "hair_length": 0.6, "hair_curl": 0.0, "hair_tail": 0.0, "hat": 0.0, "beard": -1.0}
+    person = calm(_person(2)).set({**long, "cloth_kind": 0.0})
+    _, _, classes = _picture(person, 160, zoom=0.6)
+    chin = apply(aligned(person, ((ARCFACE_112 - 56.0) * 0.6 + 56.0) * 160 / 112), geometry(person, 68)[0])[8]
+    below = classes[round(chin[1]) + 4 : round(chin[1]) + 9, round(chin[0]) - 5 : round(chin[0]) + 6]
+    assert (below == CLASSES.index("neck")).mean() > 0.95
+    assert (classes == CLASSES.index("hair"))[round(chin[1]) :].sum() > 300
+
+
 def test_yaw_pitch_and_speech_move_what_they_should() -> None:
     person = calm(_person(2))
     front = geometry(person, 68)[0]

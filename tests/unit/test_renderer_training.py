@@ -85,10 +85,10 @@ def test_samples_of_the_film_look_repeat(kind: str) -> None:
 
 def test_pictures_are_the_same_whoever_draws_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(store, "_CHUNK", 3)
     one = store.pictures("embed", 7, 1, "film", workers=1)
     kept = {name: np.array(value) for name, value in one.items()}
     (tmp_path / "film-embed-7-1" / "complete").unlink()  # as an interrupted drawing leaves it
+    monkeypatch.setattr(store, "_CHUNK", 3)
     two = store.pictures("embed", 7, 1, "film", workers=2)
     assert sorted(two) == ["image", "inner"]
     for name, value in kept.items():

@@ -107,13 +107,22 @@ struct Hair {
     return blend_max(d, p.y - end_y, 0.12f);
   }
 
-  // Combed from the parting down: strands fan out from a line above the head.
-  Pack spread(const Points& p) const { return 0.50f + 0.36f * absolute(p.y + 1.25f) + 0.30f * absolute(p.z + 0.1f); }
+  // Combed from the parting down: strands leave a line on top of the head to both sides and fan out at its ends. Seen
+  // from above, `across` runs round that line and is the same all the way down, so there is no whirl but on the crown.
   Pack across_of(const Points& p) const {
     Pack x = p.x - part + sweep * 0.35f * ramp(-0.3f, 0.7f, p.z) * (p.y + 1.2f);
-    Pack a = x / spread(p);
+    Pack on_line = minimum(maximum(p.z, splat(-0.45f)), splat(0.30f));
+    Pack a = angle(x, p.z - on_line) + pick(x < 0.0f, splat(-1.05f), splat(1.05f)) * (0.30f - on_line);
     if (wave > 0.01f) a += wave * 0.050f * bend(p.y * 4.2f + p.z * 1.5f);
-    return a + 0.22f * p.z * ramp(0.35f, 0.85f, absolute(p.x));
+    return a;
+  }
+  // Angle of (x, z) from the z axis, -pi .. pi, good to 1e-4.
+  static Pack angle(Pack x, Pack z) {
+    Pack ax = absolute(x), az = absolute(z), low = minimum(ax, az), high = maximum(ax, az) + 1e-6f, r = low / high, q = r * r;
+    Pack t = r * (0.99987f + q * (-0.33030f + q * (0.18014f + q * (-0.08513f + q * 0.02084f))));
+    t = pick(ax > az, 1.5707963f - t, t);
+    t = pick(z < 0.0f, 3.1415927f - t, t);
+    return pick(x < 0.0f, -t, t);
   }
   static Pack bend(Pack x) {  // a smooth wave of period 2 in -1..1
     Pack k = x * 0.5f, f = k - __builtin_convertvector(floor_pack(k), Pack);
