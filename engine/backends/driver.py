@@ -217,4 +217,7 @@ def cuda_error(call: str, name: str, meaning: str, at: str) -> DeviceError:
     if name in _POISON:
         do = _DO.get(name, "run again with FACE_ENGINE_CUDA=sync, which names the kernel or network that failed")
         return PoisonedError(explain(where, "CUDA_SUCCESS", got, do))
-    return DeviceError(explain(where, "CUDA_SUCCESS", got, _DO.get(name, "see python -m engine doctor")))
+    do = _DO.get(name, "see python -m engine doctor")
+    if name.startswith("CUDA_ERROR_STREAM_CAPTURE"):
+        do = "run with FACE_ENGINE_CUDA=eager, which records no graphs"
+    return DeviceError(explain(where, "CUDA_SUCCESS", got, do))

@@ -212,6 +212,11 @@ def test_after_a_lost_context_nothing_is_asked_of_the_driver(played: Played) -> 
         ("CUDA_ERROR_OUT_OF_MEMORY", DeviceError, "lower track.faces or slots in the profile, or end other programs"),
         ("CUDA_ERROR_NO_BINARY_FOR_GPU", DeviceError, "install the extra of this driver's CUDA"),
         ("CUDA_ERROR_INVALID_VALUE", DeviceError, "see python -m engine doctor"),
+        (
+            "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED",
+            DeviceError,
+            "run with FACE_ENGINE_CUDA=eager, which records no graphs",
+        ),
         ("CUDA_ERROR_LAUNCH_FAILED", PoisonedError, "run again with FACE_ENGINE_CUDA=sync"),
     ],
 )
