@@ -25,7 +25,7 @@ _HIDDEN = 192
 
 
 def wenet_tiny3(g: Graph) -> None:
-    """WeNet's streaming encoder, unified_conformer_tiny3: three conformer layers of 512 (lipsync.md 1.1, 3.2).
+    """WeNet's streaming encoder, unified_conformer_tiny3: three conformer layers of 512.
 
     `chunk` [1, 1, 67, 80] log-mel, `offset` [1] int64 (100 as published), `att_cache` [3, 8, 16, 128] (keys and
     values of 16 steps), `cnn_cache` [3, 1, 512, 14]; `output` [1, 16, 512], `r_att_cache`, `r_cnn_cache`. The table
@@ -138,7 +138,7 @@ def _convolution(g: Graph, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def audio2bs(g: Graph, *, frames: int = 2) -> None:
-    """DH_live's audio to blendshapes: dense, two LSTM layers of 192, dense (lipsync.md 1.1, 3.2).
+    """DH_live's audio to blendshapes: dense, two LSTM layers of 192, dense.
 
     `x` [n, frames, 80] log-mel, an even number of frames (2 are one video frame at 25 fps; 0 leaves it free),
     `h0`, `c0` [2, n, 192]; `y` [n, frames / 2, 6], `hn`, `cn`. Batch norms are folded into the dense layers.

@@ -51,7 +51,7 @@ def noise_picture(seed: int, size_px: int) -> npt.NDArray[np.float32]:
 def scrfd_10g(
     g: Graph, *, size_px: int = 0, candidates: int = 200, names: Literal["numbers", "words"] = "numbers"
 ) -> None:
-    """SCRFD 10g with key points: ResNetV1e (3, 4, 2, 3), PAFPN of 56, one tower of 3 x 80 a stride (swap.md 3.4).
+    """SCRFD 10g with key points: ResNetV1e (3, 4, 2, 3), PAFPN of 56, one tower of 3 x 80 a stride.
 
     `size_px` fixes the square input, 0 leaves it free in multiples of 32. `names`: "numbers" is det_10g (rows without
     a batch axis), "words" the batched export of the model zoo.
@@ -71,7 +71,7 @@ def scrfd_10g(
 
 
 def scrfd_500m(g: Graph, *, size_px: int = 0, candidates: int = 200, batched: bool = False) -> None:
-    """SCRFD 500m with key points: depthwise-separable backbone and towers, PAFPN of 16 (swap.md 3.4).
+    """SCRFD 500m with key points: depthwise-separable backbone and towers, PAFPN of 16.
 
     `size_px` fixes the square input, 0 leaves it free in multiples of 32 (640 is the file that HeyGem ships). Rows
     have a batch axis when `batched`, as in the export of the model zoo.

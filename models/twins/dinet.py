@@ -19,7 +19,7 @@ _STYLE = 64
 
 
 def dinet_mini(g: Graph, *, part: str = "full") -> None:
-    """DINet_mini 2.0, the inner network on the mouth crop (lipsync.md 1.2, 3.3).
+    """DINet_mini 2.0, the inner network on the mouth crop.
 
     `source` [n, 3, 80, 112], `reference` [n, 12, 80, 112]; `output` [n, 3, 80, 112] 0..1. "ref" gives `style` [n, 64],
     "frame" takes it.
@@ -67,7 +67,7 @@ def _stylised(g: Graph, x: Tensor, style: Tensor) -> Tensor:
 
 
 def dinet_five_ref(g: Graph, *, part: str = "full", volumetric: bool = False, narrow: int = 1) -> None:
-    """DH_live's DINet with five references at 256 x 256 (lipsync.md 1.2, 3.3).
+    """DH_live's DINet with five references at 256 x 256.
 
     `source` [n, 6, 256, 256] BGR 0..1 (picture and drawn prompt), `reference` [n, 30, 256, 256]; `output`
     [n, 3, 256, 256] 0..1. "ref" gives `ref_feature` and `ref_appearance` [n, 256, 64, 64] (before and after the first
@@ -107,7 +107,7 @@ def dinet(
     volumetric: bool = False,
     narrow: int = 1,
 ) -> None:
-    """DINet driven by audio features (lipsync.md 1.2, 3.3); the (3, 3, 256) at 256 x 256 is a contract twin.
+    """DINet driven by audio features; the (3, 3, 256) at 256 x 256 is a contract twin.
 
     `source` [n, 3, h, w], `reference` [n, ref_channels, h, w], `audio` [n, audio_channels, audio_steps]; `output`
     [n, 3, h, w] 0..1. `volumetric`: see adaat; `narrow` divides the channels between the borders, for tests.
@@ -131,7 +131,7 @@ def dinet(
 
 
 def adaat(g: Graph, x: Tensor, pose: Tensor, *, volumetric: bool = False) -> Tensor:
-    """Every channel rotated, scaled and shifted by a vector (lipsync.md 3.1); x [n, c, h, w], pose [n, p].
+    """Every channel rotated, scaled and shifted by a vector; x [n, c, h, w], pose [n, p].
 
     The published form samples a volume whose grid was made for aligned corners without aligning them, which also
     mixes neighbouring channels. `volumetric` writes just that (GridSample of 5 axes, opset 20); the default is its

@@ -9,7 +9,7 @@ __all__ = ["iresnet50"]
 
 
 def iresnet50(g: Graph) -> None:
-    """iresnet50 (w600k_r50): 24 residual blocks, dense tail (swap.md 3.3).
+    """iresnet50 (w600k_r50): 24 residual blocks, dense tail.
 
     `input.1` [n, 3, 112, 112]; `683` [n, 512], not normalised. Batch norms behind a convolution are folded into it as
     the exporter does; the one that opens each block stays a node.

@@ -16,7 +16,7 @@ _MAP = 64
 
 
 def fan4(g: Graph) -> None:
-    """2dfan4: four stacked hourglasses of depth 4 at 64 x 64, 256 channels (swap.md 3.6).
+    """2dfan4: four stacked hourglasses of depth 4 at 64 x 64, 256 channels.
 
     `input` [n, 3, 256, 256] 0..1; `landmarks_xyscore` [n, 68, 3] on the 64 grid, `heatmaps` [n, 68, 64, 64]. How the
     published export makes x and y is not in the facts: here they are the mean position under the softmax of the map,

@@ -11,7 +11,7 @@ _AUDIO = {"wenet": (128, 16, 32), "hubert": (16, 32, 32)}
 
 
 def ultralight(g: Graph, *, audio: str = "wenet", half_width: bool = False) -> None:
-    """Ultralight's U-Net of inverted residuals with expansion 2 at 160 x 160 (lipsync.md 1.2, 3.4).
+    """Ultralight's U-Net of inverted residuals with expansion 2 at 160 x 160.
 
     `input` [n, 6, 160, 160] BGR 0..1, `audio` [n, 128, 16, 32] (wenet) or [n, 16, 32, 32] (hubert); `output`
     [n, 3, 160, 160] 0..1. `half_width` halves every width but those of the inputs.
@@ -58,7 +58,7 @@ def _heard(g: Graph, x: Tensor, widths: list[int], audio: str) -> Tensor:
 
 
 def wav2lip(g: Graph) -> None:
-    """Wav2Lip at 96 x 96: face and audio encoders to 512 x 1 x 1, decoder with skips (lipsync.md 1.2, 3.4).
+    """Wav2Lip at 96 x 96: face and audio encoders to 512 x 1 x 1, decoder with skips.
 
     `source` [n, 1, 80, 16] mel, `target` [n, 6, 96, 96] BGR 0..1; `output` [n, 3, 96, 96] 0..1.
     """

@@ -16,7 +16,7 @@ _CLASSES = 19
 
 
 def bisenet(g: Graph, *, depth: int = 18, auxiliary: bool = True) -> None:
-    """BiSeNet for face parsing on ResNet 18 or 34 (swap.md 3.6; parameters without the classifier of the backbone).
+    """BiSeNet for face parsing on ResNet 18 or 34 (parameters without the classifier of the backbone).
 
     `input` [n, 3, 512, 512]; `output` [n, 19, 512, 512] logits, and with `auxiliary` the two heads of training as
     `output_16` and `output_32`, as the published export has them. Widths that the facts leave open: feature fusion
@@ -65,7 +65,7 @@ def _classes(g: Graph, x: Tensor, width: int, up: int) -> Tensor:
 
 
 def xseg(g: Graph) -> None:
-    """XSeg: U-Net of convolution, filter response norm and thresholded ReLU, dense bottleneck (swap.md 3.6).
+    """XSeg: U-Net of convolution, filter response norm and thresholded ReLU, dense bottleneck.
 
     `input` [n, 256, 256, 3] BGR 0..1, NHWC; `output` [n, 256, 256, 1], 0..1. BlurPool is a fixed depthwise
     convolution: work, but no parameters.

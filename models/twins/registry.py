@@ -1,7 +1,7 @@
 """The table of twins: who builds each, what it must cost, which options it takes; and the file it becomes.
 
-Random weights: for cost and tests only. Beside each twin stand the numbers of the published network and the section
-of the project's fact sheets (swap.md, lipsync.md) that they come from; a test holds every twin within 3 % of both.
+Random weights: for cost and tests only. Beside each twin stand the numbers of the published network and how they were
+counted; a test holds every twin within 3 % of both.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Options = Mapping[str, Option]
 
 @dataclass(frozen=True)
 class Count:
-    """What a network costs: parameters, and multiply-adds of one run at batch 1; `source` says who says so."""
+    """What the published file or code costs: parameters, and multiply-adds of one run at batch 1; `note`: of what."""
 
     parameters: float
     macs: float
-    source: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,19 @@ class Twin:
 
 _SIZE = {"size_px": 0, "candidates": 200}
 _POSITIVE = ("activation_scale", "candidates", "narrow")
-_ULTRALIGHT = "lipsync.md 3.4"
 _TABLE = (
     Twin(
         "inswapper_128",
         "inswapper_128.onnx",
         swappers.inswapper,
-        Count(138.293e6, 174.58e9, "swap.md 3.1"),
+        Count(138.293e6, 174.58e9),
         options={"activation_scale": 1.0, "narrow": 1},
     ),
     Twin(
         "inswapper_128_fp16",
         "inswapper_128_fp16.onnx",
         swappers.inswapper,
-        Count(138.293e6, 174.58e9, "swap.md 3.1"),
+        Count(138.293e6, 174.58e9),
         options={"activation_scale": 1.0, "narrow": 1},
         half=True,
     ),
@@ -85,7 +84,7 @@ _TABLE = (
         "hyperswap_1a_256",
         "hyperswap_1a_256.onnx",
         swappers.hyperswap,
-        Count(201.24e6, 31.93e9, "swap.md 3.1"),
+        Count(201.24e6, 31.93e9),
         options={"narrow": 1},
         half=True,
         opset=15,
@@ -94,7 +93,7 @@ _TABLE = (
         "det_10g",
         "det_10g.onnx",
         detectors.scrfd_10g,
-        Count(4.230e6, 13.34e9, "swap.md 3.1, 640 x 640"),
+        Count(4.230e6, 13.34e9, "640 x 640"),
         fixed={"names": "numbers"},
         options=_SIZE,
     ),
@@ -102,7 +101,7 @@ _TABLE = (
         "scrfd_10g_bnkps",
         "scrfd_10g_bnkps.onnx",
         detectors.scrfd_10g,
-        Count(4.230e6, 13.34e9, "swap.md 3.1, 640 x 640"),
+        Count(4.230e6, 13.34e9, "640 x 640"),
         fixed={"names": "words"},
         options=_SIZE,
     ),
@@ -110,14 +109,14 @@ _TABLE = (
         "scrfd_500m",
         "det_500m.onnx",
         detectors.scrfd_500m,
-        Count(0.631e6, 0.734e9, "swap.md 3.1, 640 x 640"),
+        Count(0.631e6, 0.734e9, "640 x 640"),
         options=_SIZE,
     ),
     Twin(
         "scrfd_500m_bnkps",
         "scrfd_500m_bnkps.onnx",
         detectors.scrfd_500m,
-        Count(0.631e6, 0.734e9, "swap.md 3.1, 640 x 640"),
+        Count(0.631e6, 0.734e9, "640 x 640"),
         fixed={"batched": True},
         options=_SIZE,
     ),
@@ -125,64 +124,83 @@ _TABLE = (
         "w600k_r50",
         "w600k_r50.onnx",
         embedders.iresnet50,
-        Count(43.591e6, 6.309e9, "swap.md 3.1"),
+        Count(43.591e6, 6.309e9),
         batch="n",
     ),
     Twin(
         "gfpgan_1.4",
         "GFPGANv1.4.onnx",
         restorers.gfpgan,
-        Count(84.34e6, 197.77e9, "swap.md 3.1: 86.44 M less 2.10 M of the unused mapping network"),
+        Count(
+            84.34e6,
+            197.77e9,
+            "86.44 M less 2.10 M of the unused mapping network",
+        ),
         options={"activation_scale": 1.0, "narrow": 1},
     ),
     Twin(
         "bisenet_resnet_18",
         "bisenet_resnet_18.onnx",
         masks.bisenet,
-        Count(13.30e6, 13.77e9, "lipsync.md 1.3 (swap.md 3.1 counts the backbone's unused classifier too: 13.8 M)"),
+        Count(13.30e6, 13.77e9, "with the backbone's unused classifier: 13.8 M"),
         fixed={"depth": 18},
         options={"auxiliary": True},
-        parts=(({"auxiliary": False}, Count(13.30e6, 13.39e9, "swap.md 3.1, main head only")),),
+        parts=(({"auxiliary": False}, Count(13.30e6, 13.39e9, "main head only")),),
     ),
     Twin(
         "bisenet_resnet_34",
         "bisenet_resnet_34.onnx",
         masks.bisenet,
-        Count(23.39e6, 23.44e9, "swap.md 3.1: 23.9 M less 0.51 M of the backbone's unused classifier"),
+        Count(
+            23.39e6,
+            23.44e9,
+            "23.9 M less 0.51 M of the backbone's unused classifier",
+        ),
         fixed={"depth": 34},
         options={"auxiliary": True},
-        parts=(({"auxiliary": False}, Count(23.39e6, 23.05e9, "swap.md 3.1, main head only")),),
+        parts=(({"auxiliary": False}, Count(23.39e6, 23.05e9, "main head only")),),
     ),
-    Twin("xseg_1", "xseg_1.onnx", masks.xseg, Count(17.57e6, 13.79e9, "swap.md 3.1")),
-    Twin("2dfan4", "2dfan4.onnx", landmarks.fan4, Count(23.82e6, 25.24e9, "swap.md 3.1")),
-    Twin("wenet_encoder", "encoder.onnx", audio.wenet_tiny3, Count(26.3e6, 1.12e9, "lipsync.md 3.2")),
+    Twin("xseg_1", "xseg_1.onnx", masks.xseg, Count(17.57e6, 13.79e9)),
+    Twin("2dfan4", "2dfan4.onnx", landmarks.fan4, Count(23.82e6, 25.24e9)),
+    Twin(
+        "wenet_encoder",
+        "encoder.onnx",
+        audio.wenet_tiny3,
+        Count(26.3e6, 1.12e9),
+    ),
     Twin(
         "dh_live_audio2bs",
         "lstm_model_epoch_325.pkl",
         audio.audio2bs,
-        Count(0.644e6, 0.65e6, "lipsync.md 3.2, one video frame"),
+        Count(0.644e6, 0.65e6, "one video frame"),
         options={"frames": 2},
     ),
     Twin(
         "dinet_mini_2",
         "epoch_40_new.pth",
         dinet.dinet_mini,
-        Count(0.516e6, 149.8e6, "lipsync.md 3.3: 51.7 M a frame and 98.1 M once"),
+        Count(0.516e6, 149.8e6, "51.7 M a frame and 98.1 M once"),
         options={"part": "full"},
         parts=(
-            ({"part": "frame"}, Count(0.123e6, 51.7e6, "lipsync.md 3.3")),
-            ({"part": "ref"}, Count(0.393e6, 98.1e6, "lipsync.md 3.3")),
+            ({"part": "frame"}, Count(0.123e6, 51.7e6)),
+            ({"part": "ref"}, Count(0.393e6, 98.1e6)),
         ),
     ),
     Twin(
         "dinet_five_ref",
         "DH_live's DINet_five_Ref",
         dinet.dinet_five_ref,
-        Count(9.41e6, 54.25e9, "lipsync.md 3.3"),
+        Count(9.41e6, 54.25e9),
         options={"part": "full", "volumetric": False, "narrow": 1},
         parts=(
-            ({"part": "frame"}, Count(6.58e6, 36.0e9, "lipsync.md 3.3; parameters by what the other part leaves")),
-            ({"part": "ref"}, Count(2.83e6, 18.25e9, "lipsync.md 3.3; parameters by what the other part leaves")),
+            (
+                {"part": "frame"},
+                Count(6.58e6, 36.0e9, "parameters by what the other part leaves"),
+            ),
+            (
+                {"part": "ref"},
+                Count(2.83e6, 18.25e9, "parameters by what the other part leaves"),
+            ),
         ),
         opset=16,
     ),
@@ -190,7 +208,7 @@ _TABLE = (
         "dinet_3_3_256",
         "DINetV1(3, 3, 256) by its contract, not the vendor's network",
         dinet.dinet,
-        Count(19.30e6, 85.8e9, "lipsync.md 3.3, 256 x 256"),
+        Count(19.30e6, 85.8e9, "256 x 256"),
         options={"volumetric": False, "narrow": 1},
         opset=16,
         contract="heygem_dinet_v1",
@@ -199,7 +217,7 @@ _TABLE = (
         "dinet",
         "DINet at 416 x 320",
         dinet.dinet,
-        Count(19.19e6, 179.4e9, "lipsync.md 3.3"),
+        Count(19.19e6, 179.4e9),
         fixed={"height_px": 416, "width_px": 320, "ref_channels": 15, "audio_channels": 29, "audio_steps": 5},
         options={"volumetric": False, "narrow": 1},
         opset=16,
@@ -208,25 +226,31 @@ _TABLE = (
         "ultralight_wenet",
         "Ultralight U-Net for wenet features",
         lipsync.ultralight,
-        Count(12.80e6, 3.398e9, _ULTRALIGHT),
+        Count(12.80e6, 3.398e9),
         fixed={"audio": "wenet"},
     ),
     Twin(
         "ultralight_hubert",
         "Ultralight U-Net for HuBERT features",
         lipsync.ultralight,
-        Count(12.16e6, 3.164e9, _ULTRALIGHT),
+        Count(12.16e6, 3.164e9),
         fixed={"audio": "hubert"},
     ),
     Twin(
         "ultralight_half",
         "Ultralight U-Net of half width for HuBERT features",
         lipsync.ultralight,
-        Count(3.09e6, 0.825e9, _ULTRALIGHT),
+        Count(3.09e6, 0.825e9),
         fixed={"audio": "hubert", "half_width": True},
         contract="ultralight_hubert",
     ),
-    Twin("wav2lip_96", "wav2lip.pth", lipsync.wav2lip, Count(36.30e6, 3.967e9, "lipsync.md 3.4"), batch="n"),
+    Twin(
+        "wav2lip_96",
+        "wav2lip.pth",
+        lipsync.wav2lip,
+        Count(36.30e6, 3.967e9),
+        batch="n",
+    ),
 )
 TWINS: Mapping[str, Twin] = {twin.name: twin for twin in _TABLE}
 

@@ -18,7 +18,7 @@ _ENCODER = {512: 32, 256: 64, 128: 128, 64: 256, 32: 256, 16: 256, 8: 256, 4: 25
 
 
 def gfpgan(g: Graph, *, activation_scale: float = 1.0, narrow: int = 1) -> None:
-    """GFPGAN v1.4, clean architecture at 512 with channel multiplier 2 (swap.md 3.5).
+    """GFPGAN v1.4, clean architecture at 512 with channel multiplier 2.
 
     `input` [1, 3, 512, 512] RGB -1..1; `output` the same. The 2.1 M parameters of the mapping network, which the
     published configuration never uses, are not in the file. Noise is stored, not drawn. Modulated convolutions

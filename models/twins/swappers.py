@@ -14,7 +14,7 @@ _STYLE_CHANNELS = 1024
 
 
 def inswapper(g: Graph, *, activation_scale: float = 1.0, narrow: int = 1) -> None:
-    """inswapper_128: encoder, six style blocks at 32 x 32 with instance norm written out, decoder (swap.md 3.2).
+    """inswapper_128: encoder, six style blocks at 32 x 32 with instance norm written out, decoder.
 
     `target` [n, 3, 128, 128] RGB 0..1, `source` [n, 512] unit length; published with n = 1. The identity map
     `buff2fs`, 512 x 512, is the last initializer, and no node uses it.
@@ -54,7 +54,7 @@ def _styled(g: Graph, x: Tensor, latent: Tensor, scale: float) -> Tensor:
 
 
 def hyperswap(g: Graph, *, narrow: int = 1) -> None:
-    """HyperSwap 256: U-Net of attributes, eight stages of gated modulation, mask network (swap.md 3.6).
+    """HyperSwap 256: U-Net of attributes, eight stages of gated modulation, mask network.
 
     `source` [n, 512] unit length, `target` [n, 3, 256, 256] RGB -1..1; `output` -1..1, `mask` [n, 1, 256, 256].
     The bottleneck of the mask network is taken as one residual block of two 3 x 3 convolutions, the erosion of the
