@@ -48,6 +48,9 @@ def run_compare(paths: Sequence[Path], say: Say) -> int:
 
 def run_bench(chosen: argparse.Namespace, console: Console, say: Say) -> int:
     """Measure what was asked for; returns 0, or 3 when a budget was asked for and missed."""
+    if chosen.twins and chosen.input != "sample":
+        got = f"--input {chosen.input}"
+        raise InputError(explain("bench --twins", "an input whose faces are known", got, "leave --input out"))
     place = _place(chosen.write)
     profiles = _profiles(chosen)
     with ExitStack() as stack:

@@ -162,6 +162,9 @@ def test_the_command_measures_writes_compares_and_tells_a_missed_budget(
     assert told[0].startswith("tiny 640x360 k=1: no difference: ")
     assert [one["word"] for one in json.loads(told[-1])["compare"]] == ["no difference"] * 2
     assert {(cell["precision"], cell["session"]) for cell in written["cells"]} == {("fp32", "onnxruntime")}
+    assert main([*few, "--twins", "--input", "noise"]) == 2
+    wanted = "bench --twins: wanted an input whose faces are known, got --input noise; leave --input out"
+    assert wanted in capsys.readouterr().err
     assert main([*few, "--precision", "fp32", "--precision", "int8"]) == 2
     wanted = (
         "bench: wanted fp32 in ONNX Runtime on the cpu backend, got int8; "
