@@ -2,7 +2,8 @@
 
 What reads a quantised layer's input reads it through Q/DQ, and its weights are stored as integers behind a DQ. Where
 an Add takes a layer's result as it comes, TensorRT computes the Add inside the layer, in INT8 if the other side comes
-through Q/DQ: so that side gets it. Between the layer and the Add nothing may stand, or the two are torn apart.
+through Q/DQ: so that side gets it. Between the layer and the Add nothing may stand, or the two are torn apart. (RTX
+lists the same kernels wherever the pairs stand: see plan_layers.)
 """
 
 from __future__ import annotations
