@@ -37,11 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="swap the face in the sample clip (drawn faces only)")
     demo.add_argument("--out", type=Path, default=Path("out"), help="folder of the results (default: out)")
     _add_device(demo)
-    run = commands.add_parser(
-        "run",
-        help="swap faces in a video, a live input or a picture",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    run = commands.add_parser("run", help="swap faces in a video, a live input or a picture")
     run.add_argument(
         "input", metavar="IN", help="a video that FFmpeg reads, a picture, /dev/video0, or rtsp: rtmp: udp: tcp:"
     )
@@ -63,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--source-face",
         choices=("only", "largest", "leftmost"),
         default="only",
-        help="which face of a source picture that shows several",
+        help="which face of a source picture that shows several (default: only, and an error if it shows more)",
     )
     run.add_argument(
         "--faces",
@@ -72,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="all|largest|leftmost|like=PICTURE",
         help="which faces to change; like=PICTURE may be repeated, the first goes with the first source",
     )
-    run.add_argument("--score-threshold", type=float, default=None, help="detector threshold; lower finds more")
+    run.add_argument(
+        "--score-threshold",
+        type=float,
+        default=None,
+        help="detector threshold; lower finds more (default: the profile's)",
+    )
     run.add_argument("--opacity", type=float, default=None, help="0 to 1")
     run.add_argument("--codec", choices=("h264", "hevc"), default=None, help="of the output video")
     run.add_argument("--quality", type=int, default=None, help="constant rate factor, 0 best to 51")
