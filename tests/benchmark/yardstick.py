@@ -12,8 +12,8 @@ In their favour: neither runs the landmark, gender and recognition networks that
 refiner, nor tracking; both detect once at 640 px, we twice; and their sessions do not spin, as ours do not.
 
 Turns of up to four frames alternate; where a turn has more than one, its first is thrown away, so that caches hold its
-own. A row is the least of all frames, for all
-three alike: on shared cores a median tells what else was going on.
+own. A row is the least of all frames, for all three alike: on shared cores a median tells what else was going on.
+"whole_cpu" is the time that all threads of the process worked on a frame, which other processes hardly change.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import argparse
 import dataclasses
 import json
 import os
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Case:
     size_px: tuple[int, int]
     faces: int
     ms: dict[str, dict[str, dict[str, float]]]
+    cpu_ms: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Rows, their sums, and how many times as long (a) and (b) take."""
@@ -61,6 +63,7 @@ class Case:
             around, networks = (sum(parts[part].values()) for part in ("around", "networks"))
             colour = parts["around"].get("in and out", 0.0)
             sums[way] = {"around": around, "around_without_in_and_out": around - colour, "whole": around + networks}
+            sums[way]["whole_cpu"] = self.cpu_ms[way]
             told[way] = {
                 part: {name: round(ms, 3) for name, ms in values.items()}
                 for part, values in (*parts.items(), ("sum", sums[way]))
@@ -86,9 +89,10 @@ def measure(profile: Profile, source: BenchInput, faces: int, frames: int, *, wi
         turn = _turn_frames(frames)
         for way in ways.values():
             _uncounted(way, 0)
+        cpu_ms: dict[str, list[float]] = {name: [] for name in ways}
         for start in range(0, frames, turn):
-            for way in ways.values():
-                _turn(way, start, turn)
+            for name, way in ways.items():
+                _turn(way, start, turn, cpu_ms[name])
         if ours.faces != faces:
             raise SystemExit(
                 f"yardstick: wanted {faces} faces, got {ours.faces}; the sample or the detector has changed"
@@ -97,14 +101,17 @@ def measure(profile: Profile, source: BenchInput, faces: int, frames: int, *, wi
             name: {"around": _by_frame(way.around, frames), "networks": _by_frame(way.networks, frames)}
             for name, way in ways.items()
         }
-    return Case(source.size_px, faces, ms)
+    return Case(source.size_px, faces, ms, {name: min(taken) for name, taken in cpu_ms.items()})
 
 
-def _turn(way: Way, start: int, count: int) -> None:
+def _turn(way: Way, start: int, count: int, cpu_ms: list[float]) -> None:
+    """`count` frames that are counted; where there are several, after one that is not."""
     if count > 1:
         _uncounted(way, start)
     for index in range(start, start + count):
+        begun = time.process_time()
         way.frame(index)
+        cpu_ms.append((time.process_time() - begun) * 1e3)
 
 
 def _uncounted(way: Way, index: int) -> None:
@@ -187,7 +194,7 @@ def _print(case: Case) -> None:
                 print(
                     f"  {label:<20}" + "".join(f"{value:>11.2f}" if value is not None else " " * 11 for value in values)
                 )
-    for name in ("around", "around_without_in_and_out", "whole"):
+    for name in ("around", "around_without_in_and_out", "whole", "whole_cpu"):
         sums = [told[way]["sum"][name] for way in ("ours", "a", "b")]
         ratios = [told[f"ours_faster_than_{way}"][name] for way in ("a", "b")]
         print(f"  {name:<26}{sums[0]:>5.1f}{sums[1]:>11.1f}{sums[2]:>11.1f}   ours x {ratios[0]:.1f}, {ratios[1]:.1f}")

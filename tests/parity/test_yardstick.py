@@ -78,7 +78,9 @@ def test_rows_of_a_frame_are_added_up_and_compared(profile: Profile) -> None:
         way: {"around": {"in and out": 1.0, "paste": ms}, "networks": {"detect": 2.0}}
         for way, ms in (("ours", 1.0), ("a", 9.0), ("b", 3.0))
     }
-    told = Case((2, 2), 1, fixed).to_json()
-    assert told["a"]["sum"] == {"around": 10.0, "around_without_in_and_out": 9.0, "whole": 12.0}
-    assert told["ours_faster_than_a"] == {"around": 5.0, "around_without_in_and_out": 9.0, "whole": 3.0}
-    assert told["ours_faster_than_b"] == {"around": 2.0, "around_without_in_and_out": 3.0, "whole": 1.5}
+    told = Case((2, 2), 1, fixed, {"ours": 2.0, "a": 8.0, "b": 3.0}).to_json()
+    assert told["a"]["sum"] == {"around": 10.0, "around_without_in_and_out": 9.0, "whole": 12.0, "whole_cpu": 8.0}
+    ratios = {"around": 5.0, "around_without_in_and_out": 9.0, "whole": 3.0, "whole_cpu": 4.0}
+    assert told["ours_faster_than_a"] == ratios
+    ratios = {"around": 2.0, "around_without_in_and_out": 3.0, "whole": 1.5, "whole_cpu": 1.5}
+    assert told["ours_faster_than_b"] == ratios
