@@ -299,11 +299,14 @@ static void draw_tile(const Scene& s, const float view[6], float px, int ss, int
   }
 }
 
-// Where an edge runs through a tile one ray a pixel is not enough.
-static bool has_edge(const Pixel* tile) {
-  for (int i = 0; i < kLanes; ++i) {
-    if (tile[i].kind != tile[0].kind || (tile[i].a > 0.0f && tile[i].a < 1.0f)) return true;
-  }
+// Where an edge runs through a quarter of a tile, or along it, one ray a pixel is not enough.
+static bool has_edge(const Pixel* tile, int left, int top) {
+  const Class kind = tile[top * kSide + left].kind;
+  for (int y = top > 0 ? top - 1 : 0; y < kSide && y < top + 3; ++y)
+    for (int x = left > 0 ? left - 1 : 0; x < kSide && x < left + 3; ++x) {
+      const Pixel& q = tile[y * kSide + x];
+      if (q.kind != kind || (q.a > 0.0f && q.a < 1.0f)) return true;
+    }
   return false;
 }
 
@@ -351,26 +354,29 @@ void film_draw(const float* params, const float* view, uint8_t* image, uint8_t* 
   const film::Scene s(*reinterpret_cast<const film::Params*>(params));
   const int x0 = region[0], y0 = region[1], x1 = region[2], y1 = region[3], first = ss > 0 ? ss : 1, step = film::kSide / first;
   const float px = __builtin_sqrtf(film::sq(view[0]) + film::sq(view[3]));
-  auto write = [&](const film::Pixel* tile, int side, int x, int y) {
-    for (int j = 0; j < film::kSide / side && y + j < y1; ++j)
-      for (int i = 0; i < film::kSide / side && x + i < x1; ++i) {
-        const size_t at = static_cast<size_t>(y + j) * w + x + i;
-        film::resolve(tile, side, i, j, image + at * 3, mask ? mask + at : nullptr, classes ? classes + at : nullptr);
-      }
+  auto write = [&](const film::Pixel* tile, int side, int i, int j, int x, int y) {
+    if (x >= x1 || y >= y1) return;
+    const size_t at = static_cast<size_t>(y) * w + x;
+    film::resolve(tile, side, i, j, image + at * 3, mask ? mask + at : nullptr, classes ? classes + at : nullptr);
   };
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads) if (threads > 1)
   for (int y = y0 & ~3; y < y1; y += step)
     for (int x = x0 & ~3; x < x1; x += step) {
-      film::Pixel tile[film::kLanes];
+      film::Pixel tile[film::kLanes], fine[film::kLanes];
       film::draw_tile(s, view, px / first, first, x, y, tile);
-      if (ss > 0 || !film::has_edge(tile)) {
-        write(tile, first, x, y);
+      if (ss > 0) {
+        for (int k = 0; k < step * step; ++k) write(tile, first, k % step, k / step, x + k % step, y + k / step);
         continue;
       }
       for (int q = 0; q < 4; ++q) {
-        const int qx = x + 2 * (q & 1), qy = y + 2 * (q >> 1);
-        film::draw_tile(s, view, px / 2, 2, qx, qy, tile);
-        write(tile, 2, qx, qy);
+        const int left = 2 * (q & 1), top = 2 * (q >> 1);
+        const bool edge = film::has_edge(tile, left, top);
+        if (edge) film::draw_tile(s, view, px / 2, 2, x + left, y + top, fine);
+        for (int k = 0; k < 4; ++k) {
+          const int i = k & 1, j = k >> 1;
+          if (edge) write(fine, 2, i, j, x + left + i, y + top + j);
+          else write(tile, 1, left + i, top + j, x + left + i, y + top + j);
+        }
       }
     }
 }

@@ -26,19 +26,20 @@ class Mouth {
     }
     // Teeth: an upright elliptical cylinder; the upper row hides the tongue behind it, the lower one its root.
     for (int row = 0; row < 2; ++row) {
-      float wide = row == 0 ? 0.285f : 0.255f, deep = row == 0 ? 0.21f : 0.175f, front = 0.475f;
+      float wide = row == 0 ? 0.325f : 0.295f, deep = row == 0 ? 0.22f : 0.185f, front = 0.465f;
       float ox = s.x, oz = s.z - front, a = sq(ray.x / wide) + sq(ray.z / deep), b = ox * ray.x / sq(wide) + oz * ray.z / sq(deep), q = sq(ox / wide) + sq(oz / deep) - 1.0f;
       float disc = b * b - a * q;
       if (disc < 0.0f) continue;
       t = (-b - __builtin_sqrtf(disc)) / a;
       if (t > best || t < -0.3f) continue;
       Vec h = Vec{s.x, s.y, s.z} + ray * t;
-      if (h.z < front - 0.05f) continue;
+      const float in_sight = smoothstep(front - 0.17f, front - 0.02f, h.z);  // back teeth fade into the dark
+      if (in_sight <= 0.0f) continue;
       float place = h.x / (wide * 0.30f), each = place + (place > 0 ? 0.06f : -0.06f) * sq(place);  // teeth get narrower to the side
       float f = each - floor_int(each) - 0.5f, gap = smoothstep(0.40f, 0.50f, fabsf_(f)), w = s.w;
       float round = 0.014f * sq(sq(f * 2.0f)) + 0.004f * (floor_int(each) & 1);
       float inside_row = row == 0 ? upper_edge - round - h.y : h.y - lower_edge - 0.6f * round;
-      float share = inside(inside_row, w + 0.003f);
+      float share = inside(inside_row, w + 0.003f) * in_sight;
       if (share <= 0.0f) continue;
       float gum_line = row == 0 ? h.y - (upper_edge - 0.150f) - 0.020f * sq(f * 2.0f) : (lower_edge + 0.115f) - h.y;
       Colour ivory = Colour{.93f, .905f, .855f} * (1.0f - 0.16f * gap * smoothstep(0.02f, 0.008f, w)) * (1.0f - 0.35f * smoothstep(0.10f, 0.26f, fabsf_(h.x)));
