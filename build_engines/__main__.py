@@ -44,12 +44,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--own-tactics", action="store_true", help="leave cuBLAS and cuDNN out (TensorRT 8 and 10)")
     parser.add_argument("--clip", type=Path, help="frames to verify on; default: the sample clip (drawn faces only)")
+    parser.add_argument("--reader", choices=("pyav", "dali"), default="pyav", help="what reads the clip")
+    parser.add_argument(
+        "--most-left-out", type=_share, default=0.5, metavar="SHARE",
+        help="of an INT8 model's multiply-adds that a search may leave in FP16 (default: 0.5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--search-s", type=float, default=1800.0, help="seconds that the search of one model may take (default: 1800)"
+    )
     return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"wanted 0 to 1, got {text}")
+    return value
 
 
 def _build(console: Console, chosen: argparse.Namespace) -> int:
     from build_engines.build import build_profile
     from build_engines.samples import sample_clip
+    from build_engines.sensitivity import Budget
 
     profile = load_profile(chosen.profile)
     flavour = find_flavour(chosen.flavour)
@@ -70,6 +86,8 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
             precision,
             chosen.clip or sample_clip(),
             frame_sizes=_sizes(chosen.size),
+            reader=chosen.reader,
+            budget=Budget(most_macs=chosen.most_left_out, wall_s=chosen.search_s),
             own_tactics=chosen.own_tactics,
             say=lambda line: console.print(line, highlight=False),
             on_progress=show,

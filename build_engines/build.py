@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import onnx
 
-from build_engines.flavour import Flavour, this_machine
+from build_engines.flavour import BuildError, Flavour, this_machine
 from build_engines.judge import Candidate, Precision
+from build_engines.media import Reader
 from build_engines.peak_memory import peak_memory_mb, reset_peak_memory
 from build_engines.samples import Samples, clip_size
+from build_engines.sensitivity import Budget
 from build_engines.surgery import constants, static_shapes, why_single
 from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
@@ -53,6 +55,8 @@ def build_profile(
     clip: Path,
     *,
     frame_sizes: Sequence[tuple[int, int]] = (),
+    reader: Reader = "pyav",
+    budget: Budget | None = None,
     own_tactics: bool = False,
     say: Callable[[str], None],
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -60,9 +64,10 @@ def build_profile(
     """Plans of every model of a profile, for every architecture and shape that it runs in; yields a row for each.
 
     `frame_sizes` are the (width, height) in px of the videos to come, the clip's own by default: a detector's input
-    follows a frame's aspect. What is there already and was built from exactly this is left alone. Raises
-    BuildError where a model can't be built or drifts too far; then nothing of it is kept.
+    follows a frame's aspect. What is there already and was built from exactly this, by the same search over the same
+    clip, is left alone. Raises BuildError where a model can't be built or drifts too far; then nothing of it is kept.
     """
+    searched = "" if precision == "fp32" else _searched(clip, reader, budget or Budget())
     files = {role: find(name) for role, name in _roles(profile.models).items() if name}
     sizes = frame_sizes or [clip_size(clip)]
     samples: Samples | None = None
@@ -81,13 +86,14 @@ def build_profile(
                     gpu_name=gpu_name,
                     options={"tactics": "own"} if own_tactics else {},
                 )
-                if row := _there(key):
+                if row := _there(key, searched):
                     yield row
                     continue
                 if model is None:
-                    samples = samples or Samples(clip, files, size_px=profile.detect.size_px)
-                    model = Candidate(role, file, precision, samples, say, half_scales=flavour.binds_types)
-                yield build_one(model, flavour, key, on_progress)
+                    samples = samples or Samples(clip, files, size_px=profile.detect.size_px, reader=reader)
+                    scales, limits = flavour.binds_types, budget or Budget()
+                    model = Candidate(role, file, precision, samples, say, half_scales=scales, budget=limits)
+                yield build_one(model, flavour, key, on_progress, searched=searched)
 
 
 def shapes_of(
@@ -129,10 +135,23 @@ def _face_counts(file: ModelFile, profile: Profile) -> list[int]:
     return [*counts, profile.track.faces]
 
 
-def _there(key: PlanKey) -> Row | None:
+def _searched(clip: Path, reader: str, budget: Budget) -> str:
+    """What types and ranges were found on, in short: the clip by its size and beginning, and how far to look."""
+    try:
+        with clip.open("rb") as file:
+            start = sha256(file.read(4 << 20)).hexdigest()
+        size = clip.stat().st_size
+    except OSError as error:
+        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
+    return sha256(f"{start} {size} {reader} {budget}".encode()).hexdigest()[:16]
+
+
+def _there(key: PlanKey, searched: str) -> Row | None:
     try:
         plan, manifest = load_plan(key, "build it again")
     except PlanError:
+        return None
+    if manifest.notes.get("searched", "") != searched:
         return None
     return _row(manifest, len(plan), "unchanged")
 
@@ -142,6 +161,8 @@ def build_one(
     flavour: Flavour,
     key: PlanKey,
     on_progress: Callable[[str, int, int], None] | None = None,
+    *,
+    searched: str = "",
 ) -> Row:
     """One plan with its manifest, written; raises BuildError, and then nothing is."""
     reset_peak_memory()
@@ -173,7 +194,7 @@ def build_one(
         build_s=round(time.perf_counter() - start, 3),
         peak_memory_mb=peak_memory_mb(),
         gpu_name=key.options.get("gpu", ""),
-        notes=typed.notes,
+        notes={**typed.notes, "searched": searched},
     )
     write_plan(built.plan, manifest, constants(model.file))
     return _row(manifest, len(built.plan), "built")

@@ -14,7 +14,7 @@ import pytest
 from build_engines import build
 from build_engines.__main__ import main
 from build_engines.flavour import BuildError, find_flavour
-from build_engines.samples import Samples
+from build_engines.samples import Samples, sample_clip
 from models.contract import Drift, load_contract
 from models.model_files import find
 from models.plan_file import listed, plan_folder
@@ -63,6 +63,17 @@ def test_plans_are_built_without_a_gpu_and_left_alone_the_second_time(capsys: py
     assert main(arguments) == 0
     assert time.monotonic() - start < 2.0
     assert {row["state"] for row in last_json(capsys.readouterr().out)["plans"]} == {"unchanged"}
+
+
+def test_types_found_on_other_frames_are_found_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = tmp_path / "other.mp4"
+    other.write_bytes(sample_clip().read_bytes() + bytes(8))  # the same pictures in another file
+    arguments = ["tiny", "--arch", "sm_89", "--precision", "fp16", "--clip"]
+    states = []
+    for clip in (sample_clip(), other, other):
+        assert main([*arguments, str(clip)]) == 0
+        states.append({row["state"] for row in last_json(capsys.readouterr().out)["plans"]})
+    assert states == [{"built"}, {"built"}, {"unchanged"}]
 
 
 def test_a_spoiled_plan_is_named_by_verify_and_removed_by_prune(capsys: pytest.CaptureFixture[str]) -> None:
