@@ -27,12 +27,16 @@ Span = tuple[str, int, float, str]
 
 @dataclass(slots=True)
 class FrameRecord:
-    """What is known of one frame. `arrived_ns` and `departed_ns` are 0 until somebody says them."""
+    """What is known of one frame. `arrived_ns` and `departed_ns` are 0 until somebody says them.
+
+    `drops` frames were dropped since it was opened, before the next one was.
+    """
 
     index: int
     pts: int | None = None
     arrived_ns: int = 0
     departed_ns: int = 0
+    drops: int = 0
     spans: list[Span] = field(default_factory=list)
 
     @property
@@ -101,6 +105,7 @@ class FrameHistory:
         self.kept: deque[FrameRecord] = deque(maxlen=0)
         self._open: dict[int, FrameRecord] = {}
         self._first_ns = 0
+        self._last_s = 0.0
         self._drops = 0
 
     def keep(self, frames: int) -> None:
@@ -123,8 +128,11 @@ class FrameHistory:
         return self._open.get(index)
 
     def drop(self) -> None:
-        """Count one frame that was dropped; it is shown with the next settled frame."""
-        self._drops += 1
+        """Count one frame that was dropped; it is shown with the newest frame, or with the first."""
+        if self._open:
+            self._open[next(reversed(self._open))].drops += 1
+        else:
+            self._drops += 1
 
     def settle_all(self, now_ns: int, budget_ms: float) -> None:
         """Settle what is open: the run is at its end, or somebody wants to see the newest frames."""
@@ -145,15 +153,17 @@ class FrameHistory:
 
     def _settle(self, record: FrameRecord, now_ns: int, budget_ms: float) -> None:
         if not record.spans:
+            self._drops += record.drops
             return
         stages, latency_ms = record.stages_ms(), record.latency_ms
         start_ns = record.arrived_ns or record.spans[0][1] or now_ns
         self._first_ns = self._first_ns or start_ns
         frame_ms = stages.get("frame", 0.0)
         over = int(0.0 < budget_ms < (latency_ms if self.by_latency else frame_ms))
-        at_s = (start_ns - self._first_ns) / 1e9
-        self._append(SeriesPoint(record.index, at_s, 1, frame_ms, latency_ms, latency_ms, over, self._drops, stages))
-        self._drops = 0
+        # packets come in another order than pictures are shown
+        self._last_s = at_s = max((start_ns - self._first_ns) / 1e9, self._last_s)
+        drops, self._drops = self._drops + record.drops, 0
+        self._append(SeriesPoint(record.index, at_s, 1, frame_ms, latency_ms, latency_ms, over, drops, stages))
         if self.kept.maxlen:
             self.kept.append(record)
         badness = latency_ms if self.by_latency else record.work_ms

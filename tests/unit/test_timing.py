@@ -131,10 +131,23 @@ def test_the_series_loses_no_spike_no_drop_and_no_frame() -> None:
     series = timings.settle().series
     assert sum(point.frames for point in series) == 5000
     assert sum(point.drops for point in series) == timings.drops["late"] == 50
+    # frame 2550 is the 26th after which one was dropped; a point holds 16 frames
+    assert sum(point.drops for point in series if point.index <= 2550) == 26
+    assert sum(point.drops for point in series if point.index <= 2550 - 16) == 25
     assert sum(point.over for point in series) == timings.stages["frame"].misses == 1
     assert max(point.frame_max_ms for point in series) == 60.0
     assert sum(point.stages_sum_ms["detect"] for point in series) == pytest.approx(timings.stages["detect"].total_ms)
     assert series[-1].at_s == pytest.approx(5.0, rel=0.01)
+
+
+def test_pictures_whose_packets_came_in_another_order_are_shown_in_time() -> None:
+    timings = Timings()
+    timings.dropped("late")
+    for index, arrived_ms in enumerate((100, 180, 140, 160, 260)):
+        one_frame(timings, index, 5.0, arrived_ns=arrived_ms * 10**6, departed_ns=10**9)
+    series = timings.settle().series
+    assert [round(point.at_s, 3) for point in series] == [0.0, 0.08, 0.08, 0.08, 0.16]
+    assert [point.drops for point in series] == [1, 0, 0, 0, 0]
 
 
 def test_a_duration_told_late_reaches_its_frame_from_any_thread() -> None:
