@@ -23,6 +23,7 @@ def load(name: str) -> dict[str, Any]:
 def table() -> str:
     """The README's block between its two markers."""
     flow, identity, memory = load("reference_flow"), load("sample_identity"), load("memory_1080p")
+    overhead = load("profiler_overhead")
     at = flow["conditions"]
     ours = flow["ours_ms"]
     steps = ", ".join(f"{name} {ours[name]:.2f}" for name in ours)
@@ -41,12 +42,44 @@ def table() -> str:
             f"| sample clip, faces nearer to the source than to the person | {identity['nearer_to_source']:.1%} |",
             f"| peak memory, 1080p, {memory['frames']} frames | {memory['peak_mb']:.0f} MB, "
             f"{memory['growth_bytes_per_frame']:.0f} bytes a frame of growth |",
+            f"| profiling a frame, {overhead['spans_a_frame']} spans | {overhead['frame_us']:.0f} us; percentiles "
+            f"right to {max(overhead['percentile_error'].values()):.1%} |",
             "",
             f"Medians of {at['frames']} frames, {at['threads']} shared cores ({at['processor']}), ONNX Runtime "
             f"{at['onnxruntime']}, OpenCV {at['opencv']}, {at['weights']}, commit {at['commit']}.",
+            *yardsticks(),
             END,
         ]
     )
+
+
+def yardsticks() -> list[str]:
+    """Ours against the two ways of the open systems, by size and face count."""
+    lines = [
+        "",
+        "| frame | ms around the networks: ours, (a), (b) | CPU ms of the whole frame: ours, (a), (b) |",
+        "|---|---|---|",
+    ]
+    files = [load(name) for name in ("yardstick_tiny", "yardstick_twins")]
+    for held, what in zip(files, ("", ", twins"), strict=True):
+        for case in held["cases"]:
+            faces = "1 face" if case["faces"] == 1 else f"{case['faces']} faces"
+            cells = [f"{case['size_px'][1]}p, {faces}{what}"]
+            for name, digits in (("around", 1), ("whole_cpu", 0)):
+                told = ", ".join(f"{case[way]['sum'][name]:.{digits}f}" for way in ("ours", "a", "b"))
+                times = [case[f"ours_faster_than_{way}"][name] for way in ("a", "b")]
+                cells.append(f"{told}: {times[0]:.1f} and {times[1]:.1f} times ours")
+            lines.append(f"| {' | '.join(cells)} |")
+    at, twins = (held["conditions"] for held in files)
+    return [
+        *lines,
+        "",
+        "(a) the way of roop and facefusion, (b) the best open way known: same frames, faces, weights and threads, in "
+        "one process; `python -m tests.benchmark.yardstick` says what each does, and what was left out in its favour. "
+        f"The least of {at['frames']} frames (of {twins['frames']} for twins of det_10g and inswapper_128), at a load "
+        f"of {at['load']:.0f} on {at['threads']} shared cores ({at['processor']}), ONNX Runtime {at['onnxruntime']}, "
+        f"OpenCV {at['opencv']}, commit {at['commit']}.",
+    ]
 
 
 def main() -> None:
