@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 LOCK   := requirements.lock
 CUDA   := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p' | head -1)
 GPU_EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(filter 13 14,$(CUDA)),cuda13,))
+# what a GPU needs besides the runtime: its bindings, TensorRT, and what builds plans
+GPU_EXTRAS := .[$(GPU_EXTRA),rtx,build]
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
 .PHONY: demo test test-full lint sanitize bench gpu clean
@@ -20,8 +22,8 @@ $(VENV)/.runtime: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "make: $(if $(GPU_EXTRA),NVIDIA driver with CUDA $(CUDA) found: installing the extra $(GPU_EXTRA),no NVIDIA driver found: installing for the CPU)"
 	$(PIP) --editable .
 	@# the lock is resolved with CUDA 13's packages; those of CUDA 12 are other versions of the same names
-	$(if $(filter cuda13,$(GPU_EXTRA)),$(PIP) --editable ".[cuda13]",)
-	$(if $(filter cuda12,$(GPU_EXTRA)),$(BIN)/python -m pip install --quiet --editable ".[cuda12]",)
+	$(if $(filter cuda13,$(GPU_EXTRA)),$(PIP) --editable "$(GPU_EXTRAS)",)
+	$(if $(filter cuda12,$(GPU_EXTRA)),$(BIN)/python -m pip install --quiet --editable "$(GPU_EXTRAS)",)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python
@@ -29,7 +31,13 @@ $(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python
 	@touch $@
 
 demo: $(VENV)/.runtime  ## swap the face in the sample clip, on the GPU where there is one
+	@# the runtime never builds: plans come first, and a GPU that no plan can be built for leaves the CPU
+ifneq ($(GPU_EXTRA),)
+	if $(BIN)/python -m build_engines tiny; then $(BIN)/python -m engine demo; \
+	else echo 'make: no plans for this GPU, so the demo runs on the CPU'; $(BIN)/python -m engine demo --backend cpu; fi
+else
 	$(BIN)/python -m engine demo
+endif
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -134,14 +134,14 @@ def test_a_slow_pipeline_drops_the_older_and_latency_stays_bounded(
 
 
 def test_a_fast_pipeline_drops_nothing(idle: Pipeline, tmp_path: Path) -> None:
-    # 100 ms for a picture that takes 2: a busy machine does not matter
-    clip, sent = numbered(tmp_path / "in.ts", 2.0, rate=10)
+    # 250 ms for a picture that takes 2: a busy machine does not matter
+    clip, sent = numbered(tmp_path / "in.ts", 2.0, rate=4)
     result = live(idle, clip, tmp_path / "out.mkv")
     assert result.live is not None
     assert result.live.dropped_in_all == 0, result.live
     got = read_file(tmp_path / "out.mkv")
     assert got.numbers == sorted(sent.pictures)
-    assert 1.8 < result.wall_s < 4, "a file is played at its own pace"
+    assert 1.7 < result.wall_s < 4, "a file is played at its own pace"
 
 
 def test_sound_that_comes_before_its_picture_waits_for_it_and_older_sound_is_let_go(tmp_path: Path) -> None:

@@ -201,6 +201,7 @@ def test_sound_that_rtsp_can_not_send_is_left_out_and_said() -> None:
     )
 
 
+@pytest.mark.full
 def test_an_input_that_breaks_off_and_comes_back(idle: Pipeline) -> None:
     source = f"rtmp://127.0.0.1:{free_port()}/live/a"
     target = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
