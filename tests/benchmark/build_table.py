@@ -144,6 +144,7 @@ def main() -> None:
     for name in chosen.names or [*TINY, *TWINS]:
         for precision in chosen.precision or PRECISIONS:
             for row in _in_its_own_process(name, precision):
+                row["commit"] = conditions()["commit"]  # rows may be measured at different times
                 rows[row["model"], row["precision"], row["arch"]] = row
                 print({key: value for key, value in row.items() if key not in ("said", "layers", "notes")}, flush=True)
             at = conditions(flavour="tensorrt_rtx", architectures=list(ARCHITECTURES), random_inputs_a_twin=INPUTS)
