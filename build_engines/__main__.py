@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--own-tactics", action="store_true", help="leave cuBLAS and cuDNN out (TensorRT 8 and 10)")
     parser.add_argument("--clip", type=Path, help="frames to verify on; default: the sample clip (drawn faces only)")
+    parser.add_argument("--no-run", action="store_true", help="keep plans without running them on this machine's GPU")
     parser.add_argument("--reader", choices=("pyav", "dali"), default="pyav", help="what reads the clip")
     parser.add_argument(
         "--most-left-out", type=_share, default=0.5, metavar="SHARE",
@@ -88,6 +89,7 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
             frame_sizes=_sizes(chosen.size),
             reader=chosen.reader,
             budget=Budget(most_macs=chosen.most_left_out, wall_s=chosen.search_s),
+            run=not chosen.no_run,
             own_tactics=chosen.own_tactics,
             say=lambda line: console.print(line, highlight=False),
             on_progress=show,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +16,11 @@ import onnx
 from build_engines.flavour import BuildError, Flavour, this_machine
 from build_engines.judge import Candidate, Precision
 from build_engines.media import Reader
+from build_engines.on_gpu import drift_on_gpu
 from build_engines.peak_memory import peak_memory_mb, reset_peak_memory
 from build_engines.samples import Samples, clip_size
 from build_engines.sensitivity import Budget
+from build_engines.simulate import Drift
 from build_engines.surgery import constants, static_shapes, why_single
 from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
@@ -27,6 +29,8 @@ from models.plan_file import Manifest, PlanError, PlanKey, key_for, load_plan, p
 from profiles.profile import Models, Profile
 
 __all__ = ["Row", "build_one", "build_profile", "shapes_of"]
+
+_RUNS = 32  # real inputs that a plan is run on where its GPU is
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def build_profile(
     reader: Reader = "pyav",
     budget: Budget | None = None,
     own_tactics: bool = False,
+    run: bool = True,
     say: Callable[[str], None],
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Row]:
@@ -93,7 +98,7 @@ def build_profile(
                     samples = samples or Samples(clip, files, size_px=profile.detect.size_px, reader=reader)
                     scales, limits = flavour.binds_types, budget or Budget()
                     model = Candidate(role, file, precision, samples, say, half_scales=scales, budget=limits)
-                yield build_one(model, flavour, key, on_progress, searched=searched)
+                yield build_one(model, flavour, key, on_progress, searched=searched, run=run)
 
 
 def shapes_of(
@@ -163,8 +168,12 @@ def build_one(
     on_progress: Callable[[str, int, int], None] | None = None,
     *,
     searched: str = "",
+    run: bool = True,
 ) -> Row:
-    """One plan with its manifest, written; raises BuildError, and then nothing is."""
+    """One plan with its manifest, written; raises BuildError, and then nothing is.
+
+    With `run`, a plan for this machine's own GPU is run there before it is kept.
+    """
     reset_peak_memory()
     typed = model.typed(key.shapes)
     bound = {item.name for item in (*typed.graph.graph.input, *typed.graph.graph.output)}
@@ -180,15 +189,12 @@ def build_one(
             on_progress=on_progress,
         )
     keep_timings(key, built.timings)
-    drift = {}
-    for name, one in typed.drift.items():
-        drift.update({f"{name}.psnr_db": one.psnr_db, f"{name}.cosine": one.cosine, f"{name}.max_abs": one.max_abs})
     manifest = Manifest(
         key=key,
         plan_sha256=sha256(built.plan).hexdigest(),
         plan_bytes=len(built.plan),
         tensors={name: there for name, there in model.file.tensors.items() if there in bound},
-        drift=drift,
+        drift=_figures(typed.drift),
         drift_source="simulated",
         layers=typed.layers,
         build_s=round(time.perf_counter() - start, 3),
@@ -196,8 +202,33 @@ def build_one(
         gpu_name=key.options.get("gpu", ""),
         notes={**typed.notes, "searched": searched},
     )
+    if run and key.arch == this_machine().arch:
+        manifest = _run_here(model, built.plan, manifest)
     write_plan(built.plan, manifest, constants(model.file))
     return _row(manifest, len(built.plan), "built")
+
+
+def _run_here(model: Candidate, plan: memoryview, manifest: Manifest) -> Manifest:
+    """The manifest with the drift of the plan itself; raises BuildError past the contract's."""
+    key, allowed = manifest.key, model.file.contract.drift
+    feeds, exact = model.reference(key.shapes, _RUNS)
+    drift = drift_on_gpu(plan, manifest, model.file, feeds, exact)
+    wanted_db = allowed.int8_psnr_db if key.precision == "int8" else allowed.fp16_psnr_db
+    worst = min(drift, key=lambda name: drift[name].psnr_db)
+    if drift[worst].psnr_db < wanted_db:
+        raise BuildError(
+            f"{key.contract}: wanted {wanted_db:.0f} dB or more of its {key.precision.upper()} plan on this machine's "
+            f"GPU, got {drift[worst].psnr_db:.1f} dB at {worst}, where the simulation gave "
+            f"{min(v for name, v in manifest.drift.items() if name.endswith('psnr_db')):.1f} dB: use --precision fp32"
+        )
+    return replace(manifest, drift=_figures(drift), drift_source="plan", notes={**manifest.notes, "ran_on": len(feeds)})
+
+
+def _figures(drift: Mapping[str, Drift]) -> dict[str, float]:
+    figures = {}
+    for name, one in drift.items():
+        figures.update({f"{name}.psnr_db": one.psnr_db, f"{name}.cosine": one.cosine, f"{name}.max_abs": one.max_abs})
+    return figures
 
 
 def _to_file(graph: Any, folder: Path) -> Path:

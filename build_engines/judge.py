@@ -66,6 +66,15 @@ class Candidate:
         typed = to_fp16(graph, verdict.keep_fp32, half_scales=self.half_scales)
         return Typed(typed, verdict.drift, count, self._notes(verdict))
 
+    def reference(self, shapes: Mapping[str, tuple[int, ...]], most: int) -> tuple[Inputs, Inputs]:
+        """(inputs, FP32 outputs) by the contract's names, for static shapes, of at most so many samples."""
+        names = {there: name for name, there in self.file.tensors.items()}
+        feeds = self._feeds(shapes)[:most]
+        outputs = run_model(prepare(self.file, shapes, measure=False), feeds)
+        held = self.file.contract.constants
+        given = [{names[there]: value for there, value in feed.items() if names[there] not in held} for feed in feeds]
+        return given, [{names[there]: value for there, value in one.items()} for one in outputs]
+
     def simulated(self, shapes: Mapping[str, tuple[int, ...]]) -> Any:
         """What `typed` gives, computed in FP32 with every rounding of it in its place: for a CPU to run."""
         if self.precision == "fp32":
