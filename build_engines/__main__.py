@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (BuildError, ModelFileError, PlanError, TableError) as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"build: wanted to read and write its files, got {error}; free space or mend the path", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,9 +72,9 @@ def _build(console: Console, chosen: argparse.Namespace) -> int:
     from build_engines.sensitivity import Budget
 
     profile = load_profile(chosen.profile)
-    flavour = find_flavour(chosen.flavour)
     precision = chosen.precision or profile.precision
     architectures = _architectures(chosen.arch)
+    flavour = find_flavour(chosen.flavour, architectures[0])
     console.print(f"{flavour.name} {flavour.version}, {precision}, {', '.join(architectures)}", highlight=False)
     rows = []
     with Progress(console=console, transient=True) as bar:

@@ -25,7 +25,17 @@ from build_engines.surgery import constants, static_shapes, why_single
 from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
 from models.onnx_file import read_onnx
-from models.plan_file import Manifest, PlanError, PlanKey, key_for, load_plan, plan_folder, write_plan
+from models.plan_file import (
+    Manifest,
+    PlanError,
+    PlanKey,
+    key_for,
+    load_constants,
+    load_plan,
+    make_folder,
+    plan_folder,
+    write_plan,
+)
 from profiles.profile import Models, Profile
 
 __all__ = ["Row", "build_one", "build_profile", "shapes_of"]
@@ -72,6 +82,9 @@ def build_profile(
     follows a frame's aspect. What is there already and was built from exactly this, by the same search over the same
     clip, is left alone. Raises BuildError where a model can't be built or drifts too far; then nothing of it is kept.
     """
+    for arch in architectures:
+        flavour.check(arch, profile.name)
+    make_folder()
     searched = "" if precision == "fp32" else _searched(clip, reader, budget or Budget())
     files = {role: find(name) for role, name in _roles(profile.models).items() if name}
     sizes = frame_sizes or [clip_size(clip)]
@@ -154,6 +167,7 @@ def _searched(clip: Path, reader: str, budget: Budget) -> str:
 def _there(key: PlanKey, searched: str) -> Row | None:
     try:
         plan, manifest = load_plan(key, "build it again")
+        load_constants(manifest, "build it again")
     except PlanError:
         return None
     if manifest.notes.get("searched", "") != searched:

@@ -117,19 +117,23 @@ class Flavour:
             raise _error(where, f"a plan for {arch or 'this GPU'}", log)
         return Built(memoryview(plan), tuple(log.warnings), bytes(cache.serialize()) if cache is not None else b"")
 
+    def check(self, arch: str, where: str) -> None:
+        """Raise BuildError for an architecture that this flavour can't build for here."""
+        known = ", ".join(self.architectures)
+        here = this_machine().arch
+        if self.architectures and arch not in self.architectures:
+            raise BuildError(f"{where}: wanted an architecture of {self.name} ({known}), got {arch}; name one of them")
+        if not self.architectures and arch != here:
+            raise BuildError(
+                f"{where}: wanted the architecture of this machine's GPU ({here or 'none found'}), which is all "
+                f"that {self.name} builds for, got {arch}; build on a machine with that GPU"
+            )
+
     def _aim(self, config: Any, arch: str, where: str) -> None:
         """Set the target; only RTX builds for a GPU that is not there."""
+        self.check(arch, where)
         if not self.architectures:
-            here = this_machine().arch
-            if arch != here:
-                raise BuildError(
-                    f"{where}: wanted the architecture of this machine's GPU ({here or 'none found'}), which is all "
-                    f"that {self.name} builds for, got {arch}; build on a machine with that GPU"
-                )
             return
-        if arch not in self.architectures:
-            known = ", ".join(self.architectures)
-            raise BuildError(f"{where}: wanted an architecture of {self.name} ({known}), got {arch}; name one of them")
         config.num_compute_capabilities = 1
         capability = getattr(self.module.ComputeCapability, f"SM{arch.removeprefix('sm_')}")
         if not config.set_compute_capability(capability, 0):
@@ -164,16 +168,23 @@ def this_machine() -> Machine:
     return Machine(f"sm_{major.value}{minor.value}", name.value.decode())
 
 
-def find_flavour(name: str = "") -> Flavour:
-    """The flavour of this name, or the first that is installed; raises BuildError with what to install."""
+def find_flavour(name: str = "", arch: str = "") -> Flavour:
+    """The flavour of this name, else the first installed that knows `arch`, as the runtime chooses.
+
+    Raises BuildError with what to install.
+    """
     if name and name not in FLAVOURS:
         raise BuildError(f"--flavour: wanted one of {', '.join(FLAVOURS)}, got {name}; correct the name")
     reasons = []
     for candidate in (name,) if name else FLAVOURS:
         try:
-            return Flavour(candidate, importlib.import_module(candidate))
+            found = Flavour(candidate, importlib.import_module(candidate))
         except (ImportError, OSError) as error:
             reasons.append(f"{candidate}: {error}")
+            continue
+        if name or not arch or not found.architectures or arch in found.architectures:
+            return found
+        reasons.append(f"{candidate} {found.version} builds for {', '.join(found.architectures)}, not for {arch}")
     raise BuildError(
         f"TensorRT: wanted {name or ' or '.join(FLAVOURS)}, got none ({'; '.join(reasons)}); "
         'install one: pip install "face-engine[rtx]" for GeForce and RTX cards, "face-engine[trt]" for others'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -54,6 +54,7 @@ class Candidate:
     half_scales: bool = True
     budget: Budget = field(default_factory=Budget)
     verdict: Search | Quantised | None = None
+    _elsewhere: dict[Any, dict[str, Drift]] = field(default_factory=dict)
 
     def typed(self, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """The graph for static shapes by the contract's names; raises BuildError past the contract's drift."""
@@ -92,11 +93,30 @@ class Candidate:
         if not _names(verdict) <= {node.name for node in graph.graph.node}:
             # rewritten in another way for this batch: what was found by name says nothing about it
             verdict = self._judge(graph, shapes)
+        elif self.role == "detector" and dict(shapes) != self._own_shapes():
+            if not self._holds(graph, verdict, shapes):
+                verdict = self._judge(graph, shapes)
+            else:
+                verdict = replace(verdict, drift=self._elsewhere[tuple(shapes.items())])
         if isinstance(verdict, Search):
             return graph, verdict, set()
         layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
         stored = store(layers, arrays_of(graph, layers))
         return quantise(graph, layers, verdict.scales, stored), verdict, set(layers)
+
+    def _holds(self, graph: Any, verdict: Search | Quantised, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether what was found on the samples' own picture size keeps the contract's drift on another."""
+        trial = graph
+        if isinstance(verdict, Quantised):
+            layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
+            trial = quantise(graph, layers, verdict.scales, store(layers, arrays_of(graph, layers)))
+        feeds = self._feeds(shapes)
+        rounded = simulate_fp16(trial, verdict.keep_fp32, half_scales=self.half_scales)
+        drift = drift_of(run_model(graph, feeds), run_model(rounded, feeds))
+        allowed = self.file.contract.drift
+        wanted_db = allowed.int8_psnr_db if self.precision == "int8" else allowed.fp16_psnr_db
+        self._elsewhere[tuple(shapes.items())] = drift
+        return min(one.psnr_db for one in drift.values()) >= wanted_db
 
     def _untyped(self, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """FP32: what surgery alone changed against the untouched file, on its own shapes."""

@@ -44,10 +44,16 @@ def read_frames(clip: Path, count: int, reader: Reader = "pyav") -> tuple[list[U
             full, tagged = tags.color_range == _FULL_RANGE, _MATRIX_OF_TAG.get(tags.colorspace)
         wanted = spread(total, count)
         frames = list(_by_pyav(clip, set(wanted)) if reader == "pyav" else _by_dali(clip, wanted, full))
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except IndexError as error:
+        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got none in it; name another") from error
+    except (av.FFmpegError, OSError) as error:
         raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
     if not frames:
         raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got no frame; name another")
+    sizes = {frame.shape for frame in frames}
+    if len(sizes) > 1:
+        told = ", ".join(f"{width}x{rows * 2 // 3}" for rows, width in sorted(sizes))
+        raise BuildError(f"{clip}: wanted frames of one size, got {told}; name a clip that does not change")
     return frames, Colour(tagged or ("bt709" if frames[0].shape[0] * 2 // 3 >= _HD_ROWS else "bt601"), full)
 
 

@@ -59,7 +59,9 @@ def clip_size(clip: Path) -> tuple[int, int]:
         with av.open(str(clip)) as container:
             stream = container.streams.video[0]
             return stream.width, stream.height
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except IndexError as error:
+        raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got none in it; name another") from error
+    except (av.FFmpegError, OSError) as error:
         raise BuildError(f"{clip}: wanted a video to calibrate and verify on, got {error}; name another") from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-from models.plan_file import PlanError, PlanKey, check_folder, plan_folder, write_whole
+from models.plan_file import PlanError, PlanKey, check_folder, make_folder, plan_folder, write_whole
 
 __all__ = ["keep_timings", "load_timings"]
 
@@ -22,8 +22,7 @@ def load_timings(key: PlanKey) -> bytes:
 def keep_timings(key: PlanKey, timings: bytes) -> None:
     """Store it; of two builds at once the later one's is kept."""
     if timings:
-        plan_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        check_folder(plan_folder(), "build again")
+        make_folder()
         write_whole(_path(key), timings)
 
 

@@ -333,7 +333,7 @@ def _finish(run: _LiveRun, capture: threading.Thread, error: BaseException | Non
         run.check_output()
         if error is None:
             run.sink.close()
-    except OutputError as caught:
+    except Exception as caught:  # of the output, or of the device that the encoder reads from
         return error or caught
     return error
 

@@ -44,7 +44,12 @@ def plans_for(model: ModelFile, choice: PlanChoice) -> list[Manifest]:
         for path in paths:
             if not path.with_suffix(".plan").exists():
                 continue
-            manifest = read_manifest(path, build)
+            try:
+                manifest = read_manifest(path, build)
+            except PlanError as error:
+                # an older release's, or spoiled: it stands in nobody's way; python -m build_engines prune removes it
+                nearest = nearest or str(error)
+                continue
             difference = _difference(model, choice, manifest.key)
             if not difference:
                 found[path] = manifest

@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from models.contract import FOLDER as CONTRACTS
 from models.model_files import ModelFile
-from models.onnx_file import sha256_of
 from models.tables import TableError, from_table
 
 __all__ = [
@@ -38,14 +37,17 @@ __all__ = [
     "listed",
     "load_constants",
     "load_plan",
+    "make_folder",
     "plan_folder",
     "read_manifest",
+    "read_own",
     "sweep",
     "write_plan",
     "write_whole",
 ]
 
 FORMAT = 2
+_TEMPORARY = ".face-engine-"
 
 
 class PlanError(ValueError):
@@ -144,6 +146,17 @@ def plan_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "face-engine" / "plans"
 
 
+def make_folder() -> Path:
+    """The folder of plans, made where it is not there; raises PlanError where it can't be, or is not ours alone."""
+    folder = plan_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise PlanError(f"{folder}: wanted a folder for plans, got {error.strerror}; name another") from error
+    check_folder(folder, "build again")
+    return folder
+
+
 def check_folder(folder: Path, rebuild: str) -> None:
     """Raise PlanError unless the folder is this user's and nobody else can write into it."""
     try:
@@ -172,9 +185,7 @@ def write_plan(
     arrays = {name: _npy(array) for name, array in (constants or {}).items()}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in arrays.items()}
     manifest = dataclasses.replace(manifest, constants=hashes)
-    folder = plan_folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    check_folder(folder, "build again")
+    folder = make_folder()
     path = folder / f"{manifest.key.stem}.plan"
     text = json.dumps(dataclasses.asdict(manifest), indent=1, sort_keys=True) + "\n"
     with (folder / ".lock").open("w") as lock:
@@ -204,7 +215,7 @@ def load_plan(key: PlanKey, rebuild: str) -> tuple[bytes, Manifest]:
     if difference:
         raise PlanError(f"{path}: wanted {difference}; {rebuild}")
     try:
-        plan = path.read_bytes()
+        plan = read_own(path, rebuild)
     except OSError as error:
         raise PlanError(f"{path}: wanted the plan of its manifest, got {error.strerror}; {rebuild}") from error
     if len(plan) != manifest.plan_bytes:
@@ -221,7 +232,7 @@ def load_constants(manifest: Manifest, rebuild: str) -> dict[str, npt.NDArray[np
     for name, wanted in manifest.constants.items():
         path = plan_folder() / f"{manifest.key.stem}.{name}.npy"
         try:
-            data = path.read_bytes()
+            data = read_own(path, rebuild)
         except OSError as error:
             raise PlanError(f"{path}: wanted the {name} of its plan, got {error.strerror}; {rebuild}") from error
         digest = hashlib.sha256(data).hexdigest()
@@ -231,10 +242,23 @@ def load_constants(manifest: Manifest, rebuild: str) -> dict[str, npt.NDArray[np
     return found
 
 
+def read_own(path: Path, rebuild: str) -> bytes:
+    """A file's bytes, if it is a regular one of this user's that nobody else can write; raises PlanError, OSError."""
+    with path.open("rb") as file:
+        state = os.fstat(file.fileno())
+        mode = stat.S_IMODE(state.st_mode)
+        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.getuid() or mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PlanError(
+                f"{path}: wanted a file of user {os.getuid()} that nobody else can write, got mode {mode:o} of user "
+                f"{state.st_uid}; plans are native code: remove it, and {rebuild}"
+            )
+        return file.read()
+
+
 def read_manifest(path: Path, rebuild: str) -> Manifest:
     """A manifest from its file; raises PlanError where it does not read or is of another format."""
     try:
-        table: Any = json.loads(path.read_text(encoding="utf-8"))
+        table: Any = json.loads(read_own(path, rebuild))
         if not isinstance(table, dict):
             raise PlanError(f"{path}: wanted a manifest, got {type(table).__name__}; {rebuild}")
         manifest = from_table(Manifest, table, str(path))
@@ -258,12 +282,15 @@ def listed() -> list[tuple[Path, Manifest | PlanError]]:
         try:
             check_folder(folder, rebuild)
             manifest = read_manifest(path.with_suffix(".json"), rebuild)
-            digest = sha256_of(path)
+            digest = hashlib.sha256(read_own(path, rebuild)).hexdigest()
             if digest != manifest.plan_sha256:
                 raise PlanError(f"{path}: wanted the SHA-256 {manifest.plan_sha256[:12]}, got {digest[:12]}; {rebuild}")
+            load_constants(manifest, rebuild)
             found.append((path, manifest))
         except PlanError as error:
             found.append((path, error))
+        except OSError as error:
+            found.append((path, PlanError(f"{path}: wanted a readable plan, got {error.strerror}; {rebuild}")))
     return found
 
 
@@ -280,9 +307,10 @@ def sweep() -> int:
     folder = plan_folder()
     if not folder.is_dir():
         return 0
+    check_folder(folder, "prune again")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        left = [path for path in folder.glob(".*") if path.name != ".lock"]
+        left = [path for path in folder.glob(f"{_TEMPORARY}*") if path.is_file() and not path.is_symlink()]
         for path in left:
             path.unlink(missing_ok=True)
     return len(left)
@@ -296,7 +324,7 @@ def _npy(array: npt.NDArray[np.float32]) -> bytes:
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """A file that appears under its name only when all of it is on the disk."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{_TEMPORARY}{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -309,13 +337,16 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 def _missing(key: PlanKey, folder: Path, rebuild: str) -> str:
     """Why there is none: the nearest plan of the same contract, and the field in which it differs."""
+    broken = ""
     for path in sorted(folder.glob(f"{key.contract}-*.json")):
         try:
             difference = _difference(key, read_manifest(path, rebuild).key)
         except PlanError as error:
-            return str(error)
+            broken = broken or str(error)
+            continue
         return f"{path.with_suffix('.plan')}: wanted {difference}; {rebuild}"
-    return f"plan for {key.contract}: wanted one for {key.precision} on {key.arch}, got none in {folder}; {rebuild}"
+    none = f"plan for {key.contract}: wanted one for {key.precision} on {key.arch}, got none in {folder}; {rebuild}"
+    return broken or none
 
 
 def _difference(wanted: PlanKey, got: PlanKey) -> str:

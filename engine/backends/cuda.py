@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -317,7 +317,10 @@ class CudaBackend:
         self.spans.harvest()
 
     def close(self) -> None:
-        """Give everything back: sessions first, which hold memory of their own."""
+        """Give everything back: what is under way first, then sessions, which hold memory of their own."""
+        with suppress(DeviceError):  # a lost context has nothing under way
+            self.wait_idle()
+        self._slots.let_go()
         for session in self._sessions:
             close = getattr(session, "close", None)
             if close is not None:

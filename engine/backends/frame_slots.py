@@ -76,6 +76,8 @@ class FrameSlots:
         self._surfaces: deque[int] = deque()
         self._foreign_mark, self._foreign_lock = driver.event(), threading.Lock()
         self._planar_ptr = 0
+        # a frame that failed is filled again by the compute thread, while decode fills another
+        self._filling = threading.Lock()
 
     def open(self, frames: Sequence[Nv12Buffer]) -> None:
         """Make marks, staging and downloads for these frames, which are of one size; once."""
@@ -112,16 +114,17 @@ class FrameSlots:
 
     def load(self, planes: Sequence[npt.NDArray[np.uint8]], frame: Nv12Buffer) -> None:
         """Host planes of the frame's size: into pinned memory now, from there in the decode stream's own time."""
-        slot, staging = self._claim(frame), self._next_staging()
-        pitch, height = frame.pitch_bytes, frame.height_px
-        if len(planes) == 2:
-            self._driver.write_pinned(staging.pinned, 0, pitch, planes[0])
-            self._driver.write_pinned(staging.pinned, height * pitch, pitch, planes[1])
-            self._driver.copy_in(frame.memory.ptr, staging.pinned.array[: frame.memory.nbytes], self._decode)
-        else:
-            self._load_planar(planes, frame, staging.pinned)
-        self._driver.record(staging.passed, self._decode)
-        self._filled(slot)
+        with self._filling:
+            slot, staging = self._claim(frame), self._next_staging()
+            pitch, height = frame.pitch_bytes, frame.height_px
+            if len(planes) == 2:
+                self._driver.write_pinned(staging.pinned, 0, pitch, planes[0])
+                self._driver.write_pinned(staging.pinned, height * pitch, pitch, planes[1])
+                self._driver.copy_in(frame.memory.ptr, staging.pinned.array[: frame.memory.nbytes], self._decode)
+            else:
+                self._load_planar(planes, frame, staging.pinned)
+            self._driver.record(staging.passed, self._decode)
+            self._filled(slot)
 
     def _load_planar(self, planes: Sequence[npt.NDArray[np.uint8]], frame: Nv12Buffer, pinned: Pinned) -> None:
         """Three planes go over as they are; the device interleaves them."""
@@ -136,17 +139,20 @@ class FrameSlots:
 
     def load_device(self, planes: Sequence[ForeignArray], frame: Nv12Buffer) -> None:
         """Planes (y, uv) in device memory: two copies by rows, after whatever wrote them."""
-        slot = self._claim(frame)
-        chroma_bytes, half = (frame.width_px + 1) // 2 * 2, (frame.height_px + 1) // 2
-        pitch, base = frame.pitch_bytes, frame.memory.ptr
-        for after in {plane.after for plane in planes if plane.after is not None}:
-            self.wait_foreign(self._decode, after)
-        y, uv = planes
-        self._driver.copy_rows(Copy2d(base, pitch, y.ptr, y.strides[0], frame.width_px, frame.height_px), self._decode)
-        chroma = Copy2d(base + frame.height_px * pitch, pitch, uv.ptr, uv.strides[0], chroma_bytes, half)
-        self._driver.copy_rows(chroma, self._decode)
-        slot.held = list(planes)
-        self._filled(slot)
+        with self._filling:
+            slot = self._claim(frame)
+            chroma_bytes, half = (frame.width_px + 1) // 2 * 2, (frame.height_px + 1) // 2
+            pitch, base = frame.pitch_bytes, frame.memory.ptr
+            for after in {plane.after for plane in planes if plane.after is not None}:
+                self.wait_foreign(self._decode, after)
+            y, uv = planes
+            self._driver.copy_rows(
+                Copy2d(base, pitch, y.ptr, y.strides[0], frame.width_px, frame.height_px), self._decode
+            )
+            chroma = Copy2d(base + frame.height_px * pitch, pitch, uv.ptr, uv.strides[0], chroma_bytes, half)
+            self._driver.copy_rows(chroma, self._decode)
+            slot.held = list(planes)
+            self._filled(slot)
 
     def order(self, frame: Nv12Buffer, other: Stream) -> None:
         """What comes next on another library's stream waits for what fills and changes this frame."""
@@ -200,6 +206,13 @@ class FrameSlots:
         """
         if consumer not in (self._encode, LEGACY_STREAM):
             self.wait_foreign(consumer, self._encode)
+
+    def let_go(self) -> None:
+        """Release the arrays of others that slots were filled from; everything has run."""
+        for slot in self._slots.values():
+            for array in slot.held:
+                array.release()
+            slot.held = []
 
     def _claim(self, frame: Nv12Buffer) -> Slot:
         """A slot to be filled: decode waits for all that still reads or writes it."""

@@ -92,6 +92,7 @@ class TrtEngine:
         size = getattr(engine, "device_memory_size_v2", None)
         self.scratch_bytes = int(engine.device_memory_size if size is None else size)
         self._jit: Any = None
+        self.is_jit_stale = False
         made = self._bare_context(trt, jit_cache)
         if made is None:
             do = "free memory on the GPU, or build the plan again"
@@ -120,7 +121,8 @@ class TrtEngine:
         config.cuda_graph_strategy = trt.CudaGraphStrategy.DISABLED  # whole halves of a frame are captured by us
         self._jit = config.create_runtime_cache()
         if jit_cache:
-            self._jit.deserialize(jit_cache)  # False for another GPU or release: then it compiles
+            # False for another GPU, driver or release: then it compiles, and what it compiles replaces the file
+            self.is_jit_stale = not self._jit.deserialize(jit_cache)
         config.set_runtime_cache(self._jit)
         return engine.create_execution_context(config)
 

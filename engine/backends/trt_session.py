@@ -51,7 +51,7 @@ class TrtSessions:
         engine = self.runtime.deserialize(plan, where, _kept(kept))
         backend.pool.bytes_by_part["plans, as the device's free memory fell"] += before - backend.driver.free_bytes()
         fresh = engine.jit_cache()
-        if fresh and not kept.is_file():
+        if fresh and (engine.is_jit_stale or not kept.is_file()):
             try:
                 kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 check_folder(kept.parent, "set XDG_CACHE_HOME to a folder of your own")

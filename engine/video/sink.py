@@ -243,7 +243,7 @@ class Sink:
                 if self.frames_written == 0:
                     self._let_container_go()
                     return None
-                self._finish_container()
+                self._finish_container(whole=False)
                 return self._place.keep_partial()
             except (*FFMPEG_ERRORS, OutputError) as error:
                 self._notes.append(f"no partial file could be finished: {words(error)}")
@@ -323,9 +323,11 @@ class Sink:
         if packet.pts is not None and packet.dts is not None:
             packet.pts += round(EARLY_TICKS * TIME_BASE / packet.time_base)
 
-    def _finish_container(self) -> None:
+    def _finish_container(self, *, whole: bool = True) -> None:
+        """Empty the encoder and write the end; an output cut short is kept even when the encoder gives no more."""
         if not self._failed:
-            self._mux(self._video.encode(None))
+            with contextlib.nullcontext() if whole else contextlib.suppress(*FFMPEG_ERRORS):
+                self._mux(self._video.encode(None))
         self._container.close()
         if isinstance(self._place, OutputPlace) and self._muxer in ("mp4", "mov"):
             append_xmp_box(self._place.temporary)

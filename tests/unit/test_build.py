@@ -54,6 +54,7 @@ def test_plans_are_built_without_a_gpu_and_left_alone_the_second_time(capsys: py
     assert [row["contract"] for row in rows] == ["tiny_detector", "tiny_detector", "tiny_refiner"]
     # the sample clip is 16:9: trimmed to the next multiple of 32, in both passes
     assert [row["shapes"]["image"] for row in rows[:2]] == [[1, 3, 384, 640], [1, 3, 96, 128]]
+    assert rows[0]["drift_db"] != rows[1]["drift_db"], "each size is measured itself"
     for row in rows:
         assert row["state"] == "built"
         assert row["drift_db"] >= load_contract(row["contract"]).drift.fp16_psnr_db
@@ -109,7 +110,8 @@ def test_a_model_that_drifts_too_far_is_refused_and_leaves_nothing(
     ("arguments", "sentence"),
     [
         (["tiny"], "--arch: wanted an architecture, got none and no GPU to ask; add --arch sm_89 or another"),
-        (["tiny", "--arch", "sm_90"], "tiny_detector: wanted an architecture of tensorrt_rtx (sm_75, sm_80, sm_86, "),
+        (["tiny", "--arch", "sm_90"], "TensorRT: wanted tensorrt_rtx or tensorrt, got none (tensorrt_rtx "),
+        (["tiny", "--arch", "sm_89,sm_90"], "tiny: wanted an architecture of tensorrt_rtx (sm_75, sm_80, sm_86, "),
         (["swap_720p30", "--arch", "sm_89"], "model det_10g: wanted a file for this contract in "),
         (["none", "--arch", "sm_89"], "profile none: wanted one of "),
         (

@@ -96,6 +96,10 @@ def _unknown_field(path: Path) -> None:
     path.with_suffix(".json").write_text(json.dumps({**table, "more": 1}))
 
 
+def _open_plan(path: Path) -> None:
+    path.chmod(0o666)
+
+
 def _open_folder(path: Path) -> None:
     path.parent.chmod(0o777)
 
@@ -109,6 +113,11 @@ def _open_folder(path: Path) -> None:
         (_rename, dataclasses.replace(KEY, precision="int8"), r"\.json: wanted the name .*-fp16-.*, got .*-int8-.*; "),
         (_break_manifest, KEY, r"\.json: wanted a manifest, got Expecting .*; run: "),
         (_unknown_field, KEY, r"wanted a manifest, got .*wanted only the keys .*, got more; .*; run: "),
+        (
+            _open_plan,
+            KEY,
+            r"\.plan: wanted a file of user \d+ that nobody else can write, got mode 666 of user \d+; plans",
+        ),
         (_open_folder, KEY, r"wanted a folder that only you can write, got mode 777; plans are native code: chmod"),
     ],
 )
@@ -160,7 +169,7 @@ from tests.unit.test_plans import KEY, manifest
 real = files.write_whole
 def kill_after(path, content):
     if path.suffix == sys.argv[1]:
-        handle = open(path.with_name("." + path.name + ".cut"), "wb")
+        handle = open(path.with_name(files._TEMPORARY + path.name + ".cut"), "wb")
         handle.write(content[: len(content) // 2]); handle.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     real(path, content)
@@ -174,8 +183,10 @@ files.write_plan(b"new code" * 50, manifest(b"new code" * 50))
         assert done.returncode == -9
         with pytest.raises(PlanError):
             load_plan(KEY, REBUILD)
+    plan_folder().joinpath(".not-ours").touch()
     assert sweep() == 2
     assert sweep() == 0
+    assert plan_folder().joinpath(".not-ours").exists()
     written()
     assert load_plan(KEY, REBUILD)[0] == b"native code" * 100
 
@@ -214,6 +225,7 @@ def test_what_lies_beside_the_network_is_kept_checked_and_removed_with_its_plan(
     np.testing.assert_array_equal(load_constants(said, REBUILD)["emap"], emap)
     beside = path.with_suffix(".emap.npy")
     _flip(beside)
+    assert [type(state) for _, state in listed()] == [PlanError]
     with pytest.raises(PlanError, match=r"\.emap\.npy: wanted the SHA-256 \w{12}, got \w{12}; run: "):
         load_constants(said, REBUILD)
     beside.unlink()

@@ -374,3 +374,11 @@ def test_the_whole_pipeline_runs_on_plans(wheel: str) -> None:
     assert [count for count, _ in got] == [2] * 5
     assert [out == other for (_, out), (_, other) in zip(got, wanted, strict=True)] == [True] * 5
     assert rig.driver.races.found == []
+
+
+def test_a_manifest_of_another_release_stands_in_nobodys_way() -> None:
+    model = refiner_plans(RTX, 1, 2)
+    for name in ("tiny_refiner-a", "tiny_refiner-z"):
+        (plan_folder() / f"{name}.plan").write_bytes(b"older")
+        (plan_folder() / f"{name}.json").write_text('{"format": 1}')
+    assert len(plans_for(model, choice_of(RTX))) == 2
