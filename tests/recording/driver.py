@@ -228,7 +228,7 @@ class RecordingDriver(Driver):
 
         self._put(stream, _Work(kernel, touches, run))
 
-    def library(self, what: str, reads: list[int], writes: list[int], run: Callable[[], None], stream: Stream) -> None:
+    def opaque(self, what: str, reads: list[int], writes: list[int], run: Callable[[], None], stream: Stream) -> None:
         """A library's work on one of our streams: opaque but for the addresses that it was given."""
         touches = [self.races.to_the_end(one, is_write=False, what=what) for one in reads]
         touches += [self.races.to_the_end(one, is_write=True, what=what) for one in writes]

@@ -46,7 +46,7 @@ class OpaqueSession:
             self._session.run(ins, outs)
 
         def call() -> None:
-            driver.library(
+            driver.opaque(
                 self.contract.name,
                 [one.ptr for one in ins.values()],
                 [one.ptr for one in outs.values()],

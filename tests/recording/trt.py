@@ -230,7 +230,7 @@ class _Context:
                 np.copyto(_floats(addresses[name], array.shape), array)
 
         writes = [addresses[name] for name in outs] + [self._scratch]
-        driver.library(self._engine.contract, [addresses[name] for name in ins], writes, run, Stream(stream))
+        driver.opaque(self._engine.contract, [addresses[name] for name in ins], writes, run, Stream(stream))
         return True
 
 

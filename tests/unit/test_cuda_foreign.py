@@ -52,7 +52,7 @@ class Rig:
             at = np.ctypeslib.as_array((ctypes.c_uint8 * self.picture.nbytes).from_address(self.ptr))
             np.copyto(at.reshape(self.picture.shape), self.picture)
 
-        self.driver.library("their kernel", [], [self.ptr], run, stream or self.theirs)
+        self.driver.opaque("their kernel", [], [self.ptr], run, stream or self.theirs)
 
     def interface(self, **more: Any) -> dict[str, Any]:
         """`__cuda_array_interface__` of the picture, of which the frame is the first 64 columns."""
@@ -293,7 +293,7 @@ def test_a_reader_of_a_buffer_waits_for_our_work(rig: Rig, asked: int | None, wa
     held = unpack(buffer.__dlpack__(stream=asked))
     assert (held.ptr, held.shape, held.strides, held.dtype) == (buffer.ptr, (4, 3), (3, 1), "float32")
     reader = Stream(0x5000) if asked == 0x5000 else LEGACY_STREAM
-    rig.driver.library("reader", [buffer.ptr], [], lambda: None, reader)
+    rig.driver.opaque("reader", [buffer.ptr], [], lambda: None, reader)
     assert (rig.driver.races.found == []) is waits
     held.release()
 

@@ -238,7 +238,7 @@ def test_a_callers_stream_waits_for_a_frame_when_asked_to(ordered: bool, frames:
         theirs = driver.adopt_stream("theirs")
         if ordered:
             pipeline.order(frame, int(theirs))
-        driver.library("their reader", [frame.nv12.memory.ptr], [], lambda: None, theirs)
+        driver.opaque("their reader", [frame.nv12.memory.ptr], [], lambda: None, theirs)
         assert (driver.races.found == []) is ordered
 
 

@@ -66,7 +66,7 @@ class Session:
         reads = [held[4] for name, held in binding.bound.items() if name in inputs]
         writes = [held[4] for name, held in binding.bound.items() if name not in inputs]
         stream = int(self.asked[0][1]["user_compute_stream"])
-        self.driver.library("onnxruntime", reads, writes, lambda: self.real.run_with_iobinding(own), stream)  # type: ignore[arg-type]
+        self.driver.opaque("onnxruntime", reads, writes, lambda: self.real.run_with_iobinding(own), stream)  # type: ignore[arg-type]
 
 
 @pytest.fixture
