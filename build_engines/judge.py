@@ -54,13 +54,13 @@ class Candidate:
     half_scales: bool = True
     budget: Budget = field(default_factory=Budget)
     verdict: Search | Quantised | None = None
-    _elsewhere: dict[Any, dict[str, Drift]] = field(default_factory=dict)
+    _found: dict[Any, Search | Quantised] = field(default_factory=dict)
 
     def typed(self, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """The graph for static shapes by the contract's names; raises BuildError past the contract's drift."""
         if self.precision == "fp32":
             return self._untyped(prepare(self.file, shapes), shapes)
-        graph, verdict, layers = self._quantised(shapes)
+        graph, layers, verdict = self._quantised(shapes)
         nodes = set(float_nodes(graph))
         kept = len((verdict.keep_fp32 & nodes) - layers)
         count = {"int8": len(layers), "fp16": len(nodes) - kept - len(layers), "fp32": kept}
@@ -80,43 +80,38 @@ class Candidate:
         """What `typed` gives, computed in FP32 with every rounding of it in its place: for a CPU to run."""
         if self.precision == "fp32":
             return prepare(self.file, shapes)
-        graph, verdict, _ = self._quantised(shapes)
+        graph, _, verdict = self._quantised(shapes)
         return simulate_fp16(graph, verdict.keep_fp32, half_scales=self.half_scales)
 
-    def _quantised(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, Search | Quantised, set[str]]:
-        """(the graph with Q/DQ where layers are INT8, what was found, names of those layers)."""
+    def _quantised(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, set[str], Search | Quantised]:
+        """(the graph with Q/DQ where layers are INT8, names of those layers, what was found)."""
         graph = prepare(self.file, shapes)
         if self.verdict is None:
             own = self._own_shapes()
             self.verdict = self._judge(graph if dict(shapes) == own else prepare(self.file, own), None)
-        verdict = self.verdict
+        key = tuple(sorted(shapes.items()))
+        if key not in self._found:  # once for all architectures
+            self._found[key] = self._verdict_at(graph, shapes, self.verdict)
+        verdict = self._found[key]
+        return *_with_int8(graph, verdict), verdict
+
+    def _verdict_at(
+        self, graph: Any, shapes: Mapping[str, tuple[int, ...]], verdict: Search | Quantised
+    ) -> Search | Quantised:
+        """What was found on the samples' own shapes, where it holds for these; else what is found on these."""
         if not _names(verdict) <= {node.name for node in graph.graph.node}:
             # rewritten in another way for this batch: what was found by name says nothing about it
-            verdict = self._judge(graph, shapes)
-        elif self.role == "detector" and dict(shapes) != self._own_shapes():
-            if not self._holds(graph, verdict, shapes):
-                verdict = self._judge(graph, shapes)
-            else:
-                verdict = replace(verdict, drift=self._elsewhere[tuple(shapes.items())])
-        if isinstance(verdict, Search):
-            return graph, verdict, set()
-        layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
-        stored = store(layers, arrays_of(graph, layers))
-        return quantise(graph, layers, verdict.scales, stored), verdict, set(layers)
-
-    def _holds(self, graph: Any, verdict: Search | Quantised, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-        """Whether what was found on the samples' own picture size keeps the contract's drift on another."""
-        trial = graph
-        if isinstance(verdict, Quantised):
-            layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
-            trial = quantise(graph, layers, verdict.scales, store(layers, arrays_of(graph, layers)))
+            return self._judge(graph, shapes)
+        if self.role != "detector" or dict(shapes) == self._own_shapes():
+            return verdict
         feeds = self._feeds(shapes)
-        rounded = simulate_fp16(trial, verdict.keep_fp32, half_scales=self.half_scales)
+        rounded = simulate_fp16(_with_int8(graph, verdict)[0], verdict.keep_fp32, half_scales=self.half_scales)
         drift = drift_of(run_model(graph, feeds), run_model(rounded, feeds))
         allowed = self.file.contract.drift
         wanted_db = allowed.int8_psnr_db if self.precision == "int8" else allowed.fp16_psnr_db
-        self._elsewhere[tuple(shapes.items())] = drift
-        return min(one.psnr_db for one in drift.values()) >= wanted_db
+        if min(one.psnr_db for one in drift.values()) < wanted_db:
+            return self._judge(graph, shapes)
+        return replace(verdict, drift=drift)
 
     def _untyped(self, graph: Any, shapes: Mapping[str, tuple[int, ...]]) -> Typed:
         """FP32: what surgery alone changed against the untouched file, on its own shapes."""
@@ -204,6 +199,14 @@ class Candidate:
             }
             feeds.append({self.file.tensors[name]: value for name, value in batched.items()})
         return feeds
+
+
+def _with_int8(graph: Any, verdict: Search | Quantised) -> tuple[Any, set[str]]:
+    """(the graph with Q/DQ around the layers that were found, their names)."""
+    if isinstance(verdict, Search):
+        return graph, set()
+    layers = {name: layer for name, layer in layers_of(graph).items() if name in verdict.layers}
+    return quantise(graph, layers, verdict.scales, store(layers, arrays_of(graph, layers))), set(layers)
 
 
 def _names(verdict: Search | Quantised) -> frozenset[str]:

@@ -35,6 +35,7 @@ from kernels.launch import (
 from models.contract import load_template
 from models.model_files import ModelFile
 from models.spec import Spec
+from profiles.profile import Detect
 
 __all__ = ["Inputs", "Samples", "clip_size", "sample_clip"]
 
@@ -116,12 +117,8 @@ class Samples:
 
     def detector_px(self) -> tuple[int, int]:
         """(width, height) of the detector's input for these frames, trimmed to the contract's multiple."""
-        spec = self.models["detector"].contract.inputs["image"]
-        width, height, _ = letterbox_size(*self.frame_px, self.size_px, self.size_px)
-        return (
-            -(-width // spec.multiple_of) * spec.multiple_of,
-            -(-height // spec.multiple_of) * spec.multiple_of,
-        )
+        step = self.models["detector"].contract.inputs["image"].multiple_of
+        return Detect(size_px=self.size_px, second_pass_px=0).inputs_px(self.frame_px, step)[0]
 
     def inputs(self, role: str) -> Inputs:
         """Feeds by the contract's input names, batch 1, for the network of a role, to verify on."""
