@@ -16,12 +16,19 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Models:
-    """Which contract fills which role; an empty refiner or embedder means that the role is not filled."""
+    """Which contract fills which role; an empty name means that the role is not filled.
+
+    A swap needs a detector, swapper and embedder; lipsync a detector and the generator `lipsync`, whose contract says
+    whether it needs an `encoder` of speech.
+    """
 
     detector: str
-    swapper: str
-    embedder: str
+    swapper: str = ""
+    embedder: str = ""
     refiner: str = ""
+    restorer: str = ""
+    lipsync: str = ""
+    encoder: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Profile:
     """
 
     name: str
-    task: Literal["swap"]
+    task: Literal["swap", "lipsync"]
     says: str
     models: Models
     backend: Literal["auto", "cpu", "cuda"] = "auto"
@@ -131,6 +138,9 @@ class Profile:
     budget_ms: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
+        for role in ("swapper", "embedder") if self.task == "swap" else ("lipsync",):
+            if not getattr(self.models, role):
+                raise ValueError(f"models.{role}: wanted a model for the task {self.task}, got none; name one")
         if not self.mask.kinds:
             raise ValueError("mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one")
         for label, value, low, high in (
