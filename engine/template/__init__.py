@@ -1,0 +1,15 @@
+"""Prepared templates: everything of a presenter's video that does not depend on what is said, found once and kept.
+
+    a video        prepare.py    faces of every picture that counts, in chunks that survive a kill
+      -> a person  people.py     one of several, found again after an absence
+      -> crops     crops.py      a contract's rule; smooth.py: still faces rest, without lag
+      -> a folder  folder.py     one manifest, one file of arrays, checked by hash when it is opened
+      -> frames    frames.py     the original file's own pictures, in any order; order.py: which one is next
+
+    template = open_template("T.mp4", load_profile("lipsync_720p25"))
+    order = FrameOrder(template.count, template.idle)
+    with TemplateFrames(template) as frames:
+        picture = frames.read(order.next(speaks=True))
+
+Frame numbers are those of the model's rate (`Template.rate`), not of the file; `Template.source_frame` maps them.
+"""
