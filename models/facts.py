@@ -317,10 +317,10 @@ class AudioFacts:
 class CropFacts:
     """The rectangle of the frame that a lip-sync network works on: `rule` in words names `numbers` and `points`.
 
-    `landmarks`: whose numbering `points` uses.
+    `landmarks`: whose numbering `points` uses; five_points: a similarity takes the five to the contract's template.
     """
 
-    landmarks: Literal["box", "ibug_68", "ultralight_110", "mediapipe_478"]
+    landmarks: Literal["box", "five_points", "ibug_68", "ultralight_110", "mediapipe_478"]
     rule: str
     numbers: dict[str, float] = field(default_factory=dict)
     points: dict[str, Indices] = field(default_factory=dict)

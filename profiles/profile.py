@@ -19,7 +19,7 @@ class Models:
     """Which contract fills which role; an empty name means that the role is not filled.
 
     A swap needs a detector, swapper and embedder; lipsync a detector and the generator `lipsync`, whose contract says
-    whether it needs an `encoder` of speech.
+    whether it needs an `encoder` of speech, and points of a `landmarks` network for its crop.
     """
 
     detector: str
@@ -29,6 +29,7 @@ class Models:
     restorer: str = ""
     lipsync: str = ""
     encoder: str = ""
+    landmarks: str = ""
 
 
 @dataclass(frozen=True)
