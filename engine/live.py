@@ -229,7 +229,7 @@ class _LiveRun:
         stamp = max(picture.pts, self.last_stamp + 1)
         self.facts.moved_ms = max(self.facts.moved_ms, 1e3 * (stamp - picture.pts) / TICKS_PER_S)
         with timings.span("encode"):
-            write_frame(self.pipeline, self.sink, frame, dataclasses.replace(picture, pts=stamp), self.turn_deg)
+            write_frame(self.pipeline.backend, self.sink, frame, dataclasses.replace(picture, pts=stamp), self.turn_deg)
         self.last_stamp = stamp
         timings.departed(picture.index)
         self.lead.picture(stamp / TICKS_PER_S)
@@ -246,7 +246,7 @@ class _LiveRun:
         if now <= self.last_stamp:
             return
         self.busy_since = time.monotonic()
-        write_frame(self.pipeline, self.sink, frame, dataclasses.replace(frame.meta, pts=now), self.turn_deg)
+        write_frame(self.pipeline.backend, self.sink, frame, dataclasses.replace(frame.meta, pts=now), self.turn_deg)
         self.last_stamp = now
         self.busy_since = None
         self.facts.repeated += 1

@@ -8,17 +8,18 @@ engine/live.py.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from engine.backends.base import Backend
 from engine.errors import EngineError, PoisonedError
 from engine.frame import Frame
 from engine.pipeline import Pipeline
 from engine.result import Progress, RunResult
+from engine.ring import END, POLL_S, Ring, StoppedError
 from engine.video.info import VideoInfo
 from engine.video.sink import Sink
 from engine.video.source import DecodedFrame, PassThrough, Source
@@ -28,55 +29,6 @@ from kernels.launch import ERROR_FACES_FULL
 __all__ = ["Steps", "run_video", "what_to_know", "write_frame"]
 
 log = logging.getLogger("engine.runner")
-
-_POLL_S = 0.1
-
-
-class _Ring:
-    """Queues between the three threads, and the first failure of any of them."""
-
-    def __init__(self, frames: list[Frame]) -> None:
-        self.free: queue.Queue[Frame] = queue.Queue()
-        self.decoded: queue.Queue[Any] = queue.Queue()
-        self.finished: queue.Queue[Any] = queue.Queue()
-        self.stop = threading.Event()
-        self.encoded = threading.Event()
-        self.failure: BaseException | None = None
-        self._lock = threading.Lock()
-        for frame in frames:
-            self.free.put(frame)
-
-    def fail(self, error: BaseException) -> None:
-        """Keep the first failure and ask all threads to end."""
-        with self._lock:
-            if self.failure is None:
-                self.failure = error
-        self.stop.set()
-
-    def take(self, line: queue.Queue[Any]) -> Any:
-        """The next item; raises _StoppedError when another thread has failed."""
-        while not self.stop.is_set():
-            try:
-                return line.get(timeout=_POLL_S)
-            except queue.Empty:
-                continue
-        raise _StoppedError
-
-    def take_if_there(self, line: queue.Queue[Any]) -> Any:
-        """The next item, or None where there is none yet; raises _StoppedError when another thread has failed."""
-        if self.stop.is_set():
-            raise _StoppedError
-        try:
-            return line.get_nowait()
-        except queue.Empty:
-            return None
-
-
-class _StoppedError(Exception):
-    """Another thread has failed; not an error of its own."""
-
-
-_END = object()
 
 
 def run_video(
@@ -92,7 +44,7 @@ def run_video(
     again with that path (or None) as its attribute `partial_path`, and `frames_written`.
     """
     result = RunResult(sink.path, rate=float(source.info.rate or 0), timings=pipeline.timings)
-    ring, turn_deg = _Ring(pipeline.frames), upright_turn_deg(source.info)
+    ring, turn_deg = Ring(pipeline.frames), upright_turn_deg(source.info)
     threads = [
         threading.Thread(target=_decode, args=(ring, pipeline, source, turn_deg), name="decode", daemon=True),
         threading.Thread(target=_encode, args=(ring, pipeline, sink, result, turn_deg), name="encode", daemon=True),
@@ -150,7 +102,7 @@ def what_to_know(pipeline: Pipeline, result: RunResult) -> list[str]:
     return notes
 
 
-def _decode(ring: _Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> None:
+def _decode(ring: Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> None:
     try:
         items = iter(source)
         while True:
@@ -169,8 +121,8 @@ def _decode(ring: _Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> N
             pipeline.load(frame, item, turn_deg)
             timings.add("decode", work_ms + (time.perf_counter_ns() - start) / 1e6, item.index, begun_ns)
             ring.decoded.put(frame)
-        ring.decoded.put(_END)
-    except _StoppedError:
+        ring.decoded.put(END)
+    except StoppedError:
         pass
     except BaseException as error:
         # what was decoded before the fault still goes through: the end of the line carries the error
@@ -178,7 +130,7 @@ def _decode(ring: _Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> N
 
 
 def _compute(
-    ring: _Ring,
+    ring: Ring,
     pipeline: Pipeline,
     result: RunResult,
     info: VideoInfo,
@@ -207,7 +159,7 @@ def _compute(
         if item is None:
             # nothing decoded yet: what is begun is not kept waiting for it
             finish_first()
-        elif item is _END or isinstance(item, BaseException):
+        elif item is END or isinstance(item, BaseException):
             while begun:
                 finish_first()
             ring.finished.put(item)
@@ -222,7 +174,7 @@ def _compute(
         else:
             ring.finished.put(item)
     # short waits, so that Ctrl-C is heard while the encoder empties its queue
-    while not ring.encoded.wait(_POLL_S):
+    while not ring.encoded.wait(POLL_S):
         continue
 
 
@@ -276,15 +228,15 @@ class Steps:
         log.warning("frame %d goes out unchanged: %s", frame.index, error)
 
 
-def write_frame(pipeline: Pipeline, sink: Sink, frame: Frame, picture: DecodedFrame, turn_deg: int) -> None:
+def write_frame(backend: Backend, sink: Sink, frame: Frame, picture: DecodedFrame, turn_deg: int) -> None:
     """Hand a finished frame to the encoder under the stamp of `picture`; on the encode thread, which alone waits.
 
     The frame's slot may be used again when this returns.
     """
     if sink.takes_device:
-        sink.write_device(pipeline.backend.encoder_planes(frame.nv12, copy=not sink.lets_go), picture)
+        sink.write_device(backend.encoder_planes(frame.nv12, copy=not sink.lets_go), picture)
         return
-    download = pipeline.backend.download(frame.nv12)
+    download = backend.download(frame.nv12)
     try:
         luma, chroma = turned(download.wait_planes(), -turn_deg)
         sink.write((luma, chroma), picture)
@@ -292,11 +244,11 @@ def write_frame(pipeline: Pipeline, sink: Sink, frame: Frame, picture: DecodedFr
         download.release()
 
 
-def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn_deg: int) -> None:
+def _encode(ring: Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn_deg: int) -> None:
     try:
         while True:
             item = ring.take(ring.finished)
-            if item is _END:
+            if item is END:
                 break
             if isinstance(item, BaseException):
                 raise item
@@ -305,12 +257,12 @@ def _encode(ring: _Ring, pipeline: Pipeline, sink: Sink, result: RunResult, turn
                 continue
             pipeline.timings.on(item.index, item.pts)
             with pipeline.timings.span("encode"):
-                write_frame(pipeline, sink, item, item.meta, turn_deg)
+                write_frame(pipeline.backend, sink, item, item.meta, turn_deg)
             pipeline.timings.departed(item.index)
             result.frames += 1
             item.meta = None
             ring.free.put(item)
-    except _StoppedError:
+    except StoppedError:
         pass
     except BaseException as error:
         ring.fail(error)
