@@ -7,6 +7,7 @@ channels give what one of them is).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, cast
@@ -49,10 +50,14 @@ class Condition:
 
 
 class Resampler:
-    """Decoded frames to mono float32, -1..1, at `rate_hz`. A change of rate or layout in mid-stream is followed."""
+    """Decoded frames to mono float32, -1..1, at `rate_hz`. A change of rate or layout in mid-stream is followed.
+
+    `tap` is given every frame too, as it came but for what is no number, in order; its time stamp means nothing.
+    """
 
     def __init__(self, rate_hz: int, condition: Condition | None = None) -> None:
         self.rate_hz = rate_hz
+        self.tap: Callable[[av.AudioFrame], None] | None = None
         self.condition = condition if condition is not None else Condition()
         self._graph: av.filter.Graph | None = None
         self._came: tuple[int, str, str] | None = None
@@ -68,6 +73,8 @@ class Resampler:
             self._graph, self._came = _graph(*came, self.rate_hz), came
         frame.pts = None
         self._push(frame)
+        if self.tap is not None:  # last: whoever taps may stamp the frame
+            self.tap(frame)
         ready += self._pulled()
         return np.concatenate(ready) if ready else np.zeros(0, np.float32)
 
@@ -132,6 +139,10 @@ class PcmInput:
         self.rate_hz, self.channels = rate_hz, channels
         self.condition = Condition()
         self._resampler = Resampler(to_rate_hz, self.condition)
+
+    def tap(self, take: Callable[[av.AudioFrame], None]) -> None:
+        """Give `take` every frame of what is pushed, before it is mixed and resampled."""
+        self._resampler.tap = take
 
     def push(self, samples: npt.NDArray[Any]) -> F32:
         """What comes out by these samples, maybe nothing yet."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import av
 import numpy as np
 import numpy.typing as npt
 
@@ -63,6 +64,15 @@ class PcmPipe:
     def condition(self) -> Condition:
         """What the sound was like as it came in."""
         return self._input.condition
+
+    @property
+    def came(self) -> tuple[int, int]:
+        """(rate in Hz, channels) of what is written into the pipe."""
+        return self.form.rate_hz, self.form.channels
+
+    def tap(self, take: Callable[[av.AudioFrame], None]) -> None:
+        """Give `take` every frame as it came in, before it is mixed and resampled."""
+        self._input.tap(take)
 
     def __iter__(self) -> Iterator[F32]:
         """Blocks as they come. Raises MediaError when the end comes without a single sample."""

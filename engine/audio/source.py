@@ -6,7 +6,7 @@ with open_audio("speech.wav", rate_hz=16000) as source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,23 @@ class AudioSource:
     def is_live(self) -> bool:
         """Whether it comes from a pipe or a network, without an end that is known."""
         return is_url(self.uri)
+
+    @property
+    def came(self) -> tuple[int, int]:
+        """(rate in Hz, channels) of the stream as it is."""
+        return self._stream.rate, len(self._stream.layout.channels)
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it is as the container says; None where it doesn't."""
+        stream, whole = self._stream, self._container.duration
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        return whole / 1e6 if whole is not None and not self.is_live else None
+
+    def tap(self, take: Callable[[av.AudioFrame], None]) -> None:
+        """Give `take` every decoded frame too, holes filled, before it is mixed and resampled."""
+        self._resampler.tap = take
 
     def __iter__(self) -> Iterator[F32]:
         """Blocks of mono float32, -1..1. Raises MediaError when the end comes without a single sample."""
