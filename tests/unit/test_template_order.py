@@ -56,6 +56,20 @@ def test_speech_inside_of_the_idle_stretch_leaves_it_in_the_direction_it_had() -
     assert shown(order, True, 5) == [3, 2, 1, 0, 1]
 
 
+def test_a_far_idle_stretch_is_jumped_to_and_the_old_way_is_told() -> None:
+    order = FrameOrder(40, range(3, 6), jump_beyond=4)
+    assert shown(order, True, 10) == list(range(10))
+    assert shown(order, False, 3) == [8, 7, 6]
+    assert order.go_on(3) == []
+    assert shown(order, False, 2) == [5, 4]
+    assert shown(order, True, 9) == [3, 2, 1, 0, 1, 2, 3, 4, 5]
+    assert shown(order, True, 34) == list(range(6, 40))
+    assert order.next(speaks=False) == 5
+    assert order.go_on(3) == [38, 37, 36]
+    assert order.next(speaks=False) == 4
+    assert order.go_on(3) == []
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"FrameOrder: wanted 1 frame or more, got 0; prepare a longer template"):
         FrameOrder(0)
