@@ -37,7 +37,7 @@ class Tracks:
     velocities: Tensor  # float32 [T,2] of the centre, px a frame
     scores: Tensor  # float32 [T]
     sources: Tensor  # int32 [T]: which source face it gets, -1 for none
-    selected: Tensor  # int32 [T]: 0 at birth; marked by the host for "selected", by "largest" for itself
+    selected: Tensor  # int32 [T]: 0 at birth; marked by the host for "selected", by the others for those shown
     smooth_points: Tensor  # float32 [T,5,2] what smoothing gave last
     smooth_velocities: Tensor  # float32 [T,5,2] px a frame, low-passed
     smooth_ids: Tensor  # int32 [T]: the track that the smoothing state belongs to
@@ -132,8 +132,8 @@ def track_into(
     track without a detection moves on by its damped velocity and ends after more than ``max_misses`` frames.
     A cut ends all tracks first. ``detected=False`` is for frames without detection: every track moves on at its
     velocity and none ends, but the frame counts: keep ``max_misses`` above the detection's interval. Tracks with
-    source -1 are kept, and left out of Faces. When more are chosen than K, the K largest boxes stay; ``largest``
-    stays with its last choice until another box is a fifth larger. ``candidates`` gives the overflow bit only.
+    source -1 are kept, and left out of Faces. When more are chosen than K, the K largest boxes stay; what was shown
+    stays until another box is a fifth larger, with ``largest`` too. ``candidates`` gives the overflow bit only.
     """
     where = "track_into"
     room = detections.scores.shape[0]

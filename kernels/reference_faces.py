@@ -245,16 +245,16 @@ class Tracker:
         ]
         if self.select == "leftmost":
             return sorted(chosen, key=lambda item: (item[1].box[0], item[0]))[:1]
-        if self.select == "largest":
-            # the one chosen last stays until another is a fifth larger
-            best = max(
-                chosen, key=lambda item: (_area(item[1].box) * (1.2 if item[1].selected else 1), -item[0]), default=None
-            )
-            for track in self.slots:
-                if track:
-                    track.selected = best is not None and track is best[1]
-            return [best] if best else []
-        return sorted(sorted(chosen, key=lambda item: (-_area(item[1].box), item[0]))[:room], key=lambda item: item[0])
+        if self.select == "selected":
+            best = sorted(chosen, key=lambda item: (-_area(item[1].box), item[0]))[:room]
+            return sorted(best, key=lambda item: item[0])
+        # those shown last stay until another is a fifth larger
+        best = sorted(chosen, key=lambda item: (-_area(item[1].box) * (1.2 if item[1].selected else 1), item[0]))
+        best = best[: 1 if self.select == "largest" else room]
+        for track in self.slots:
+            if track:
+                track.selected = any(track is shown for _, shown in best)
+        return sorted(best, key=lambda item: item[0])
 
 
 @dataclass

@@ -27,7 +27,7 @@ struct Rules {
 // Values of Rules::select, in the order of SELECT in launch_track.py.
 #define SELECT_ALL 0
 #define SELECT_LARGEST 1
-#define LARGEST_KEEPS 1.2f  // of its area more than another must have to take the place of the largest
+#define LARGEST_KEEPS 1.2f  // of its area more than another must have to take the place of one that is shown
 #define SELECT_LEFTMOST 2
 #define SELECT_MARKED 3
 
@@ -119,6 +119,8 @@ extern "C" __global__ void track(
     __shared__ int lost, births, alive, wanted;
     // the cut word is the last detection's: a frame without one begins no scene
     const int cut = rules.detected ? cut_words[1] : 0, n = rules.detected ? least(*det_count, TRACKS) : 0;
+    // what is shown stays: two faces of nearly one size would else take turns where there is room for one
+    const bool by_size = rules.select == SELECT_LARGEST || rules.select == SELECT_ALL;
     if (threadIdx.x == 0) lost = births = alive = wanted = 0;
     for (int s = threadIdx.x; s < t.room; s += blockDim.x) {
         if (cut) t.active[s] = 0;
@@ -158,7 +160,7 @@ extern "C" __global__ void track(
         if (t.sources[s] < 0 || (rules.select == SELECT_MARKED && !t.selected[s])) continue;
         row_of[s] = 0;
         rank_by[s] = rules.select == SELECT_LEFTMOST ? -t.boxes[4 * s] : area(t.boxes + 4 * s);
-        if (rules.select == SELECT_LARGEST && t.selected[s]) rank_by[s] *= LARGEST_KEEPS;
+        if (by_size && t.selected[s]) rank_by[s] *= LARGEST_KEEPS;
         atomicAdd(&wanted, 1);
     }
     __syncthreads();
@@ -167,13 +169,13 @@ extern "C" __global__ void track(
     const bool one = rules.select == SELECT_LARGEST || rules.select == SELECT_LEFTMOST;
     const int limit = one ? 1 : f.room;
     for (int s = threadIdx.x; s < t.room; s += blockDim.x) {
-        if (rules.select == SELECT_LARGEST && row_of[s] < 0) t.selected[s] = 0;
+        if (by_size && row_of[s] < 0) t.selected[s] = 0;
         if (row_of[s] < 0) continue;
         int rank = 0;
         for (int o = 0; o < t.room; ++o)
             if (row_of[o] >= 0 && (rank_by[o] > rank_by[s] || (rank_by[o] == rank_by[s] && o < s))) ++rank;
         slot_of[s] = rank < limit ? 1 : -1;
-        if (rules.select == SELECT_LARGEST) t.selected[s] = slot_of[s] > 0 ? 1 : 0;
+        if (by_size) t.selected[s] = slot_of[s] > 0 ? 1 : 0;
     }
     __syncthreads();
     for (int s = threadIdx.x; s < t.room; s += blockDim.x) {

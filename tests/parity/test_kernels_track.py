@@ -175,6 +175,24 @@ def test_the_largest_face_stays_until_another_is_a_fifth_larger(device: Device) 
     assert shown == [[1], [1], [1], [2], [2], [2]]  # 98 px square is 1.19 of 90, 101 px is 1.26
 
 
+def test_a_face_that_is_shown_keeps_its_row_until_another_is_a_fifth_larger(device: Device) -> None:
+    """Of two faces of nearly one size, and room for one, not the one and then the other."""
+    scene = Scene(device, 8, 1)
+    middles, scores = np.array([[100.0, 0], [400, 0]]), np.array([0.9, 0.8])
+    shown = [scene.step(rows(middles, np.array([90, side]), scores)) for side in (85, 95, 98, 101, 95, 90)]
+    assert shown == [[1], [1], [1], [2], [2], [2]]
+
+
+def test_room_may_change_from_frame_to_frame_and_tracks_go_on(device: Device) -> None:
+    """Faces narrowed to fewer rows for a while: ids and slots are the same afterwards."""
+    scene = Scene(device, 8, 4)
+    middles, scores = np.array([[100.0, 0], [400, 0], [700, 0]]), np.array([0.9, 0.8, 0.7])
+    whole = scene.faces
+    for k, ids in ((4, [1, 2, 3]), (1, [2]), (1, [2]), (2, [2, 3]), (4, [1, 2, 3])):
+        scene.k, scene.faces = k, new_faces(device, k) if k < 4 else whole
+        assert scene.step(rows(middles, np.array([80, 100, 90]), scores)) == ids
+
+
 def test_a_frame_without_detection_is_no_cut(device: Device) -> None:
     """The cut word is the last detection's, which has had its effect."""
     scene = Scene(device, 8, 4)
