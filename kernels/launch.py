@@ -29,6 +29,13 @@ from kernels.launch_pixels import (
     nv12_to_rgb_into,
     rgb_to_nv12_into,
 )
+from kernels.launch_seen import (
+    crop_nhwc_into,
+    rescale_faces_into,
+    rescale_matrices_into,
+    seen_pixels_into,
+    soften_into,
+)
 from kernels.launch_track import (
     ERROR_CANDIDATES_FULL,
     ERROR_FACES_FULL,
@@ -90,6 +97,7 @@ __all__ = [
     "copy_nv12_into",
     "copy_planar_into",
     "crop_into",
+    "crop_nhwc_into",
     "cut_score_into",
     "ellipse_mask_into",
     "erode_blur_mask_into",
@@ -102,10 +110,14 @@ __all__ = [
     "nv12_to_rgb_into",
     "paste_into",
     "refine_points_into",
+    "rescale_faces_into",
+    "rescale_matrices_into",
     "reset_into",
     "rgb_to_nv12_into",
     "scrfd_decode_into",
+    "seen_pixels_into",
     "similarity_into",
     "smooth_points_into",
+    "soften_into",
     "track_into",
 ]

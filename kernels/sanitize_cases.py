@@ -141,6 +141,26 @@ class Cases:
         launch.min_masks_into(t, [one, own], own)
         launch.paste_into(t, crops, own, forward, back, count, frame, self.zeros(k, 4))
         launch.gather_rows_into(t, self.f32(2, 9), HostTensor(np.array([1, -1, 0], np.int32)), self.f32(3, 9))
+        full = (255.0, 255.0, 255.0)
+        launch.crop_nhwc_into(t, frame, back, self.f32(k, size, size, 3), mean=ZEROS, std=full)
+        launch.rescale_matrices_into(t, back, self.f32(k, 2, 3), from_px=size, to_px=17)
+        for out, nhwc in ((self.f32(k, 3, 17, 19), False), (self.f32(k, 41, 19, 3), True)):
+            launch.rescale_faces_into(
+                t,
+                crops,
+                out,
+                mean=ZEROS,
+                std=full,
+                order="rgb",
+                out_mean=ZEROS,
+                out_std=ONES,
+                out_order="bgr",
+                nhwc=nhwc,
+            )
+        seen = self.f32(k, 21, 33)
+        launch.seen_pixels_into(t, self.f32(k, 19, 21, 33), seen, kind="classes", keep=(1, 18))
+        launch.seen_pixels_into(t, self.f32(k, 21, 33, 1), seen, kind="face", zero_below=0.1)
+        launch.soften_into(t, seen, self.f32(k, size, size), own, sigma_px=3.0, remap=(0.5, 1.0))
         del keep
 
 
