@@ -19,6 +19,18 @@ from kernels.launch_detect import (
     scrfd_decode_into,
 )
 from kernels.launch_mask import box_mask_into, ellipse_mask_into, erode_blur_mask_into, min_masks_into
+from kernels.launch_mouth import (
+    PLACE_BACK,
+    PLACE_FLOATS,
+    PLACE_OPACITY,
+    PLACE_RECTANGLE,
+    PLACE_THERE,
+    Values,
+    fade_nv12_into,
+    mouth_crop_into,
+    mouth_join_into,
+    mouth_paste_into,
+)
 from kernels.launch_paste import paste_into
 from kernels.launch_pixels import (
     copy_nv12_into,
@@ -69,6 +81,11 @@ __all__ = [
     "FIVE_OF_5",
     "FIVE_OF_68",
     "I420",
+    "PLACE_BACK",
+    "PLACE_FLOATS",
+    "PLACE_OPACITY",
+    "PLACE_RECTANGLE",
+    "PLACE_THERE",
     "STATUS_BEST_SCORE",
     "STATUS_COUNT",
     "STATUS_CUT",
@@ -92,6 +109,7 @@ __all__ = [
     "Tensor",
     "Tracks",
     "Triple",
+    "Values",
     "box_mask_into",
     "box_matrix_into",
     "copy_nv12_into",
@@ -101,10 +119,14 @@ __all__ = [
     "cut_score_into",
     "ellipse_mask_into",
     "erode_blur_mask_into",
+    "fade_nv12_into",
     "gather_rows_into",
     "letterbox_into",
     "letterbox_size",
     "min_masks_into",
+    "mouth_crop_into",
+    "mouth_join_into",
+    "mouth_paste_into",
     "nms_into",
     "nv12_to_planar_into",
     "nv12_to_rgb_into",

@@ -19,6 +19,7 @@ from kernels.reference_faces import (
     scrfd_decode,
     similarity,
 )
+from kernels.reference_mouth import fade, hide, mouth_crop, mouth_join, mouth_paste
 from kernels.reference_pixels import (
     Picture,
     box_mask,
@@ -50,12 +51,17 @@ __all__ = [
     "cut_levels",
     "ellipse_mask",
     "erode_blur_mask",
+    "fade",
     "gather_rows",
     "gaussian_blur",
+    "hide",
     "invert",
     "iou_plus_one",
     "letterbox",
     "min_masks",
+    "mouth_crop",
+    "mouth_join",
+    "mouth_paste",
     "nms",
     "nv12_to_planar",
     "nv12_to_rgb",

@@ -163,6 +163,27 @@ class Cases:
         launch.soften_into(t, seen, self.f32(k, size, size), own, sigma_px=3.0, remap=(0.5, 1.0))
         del keep
 
+    def mouth(self) -> None:
+        """A crop that passes the frame's corner, both pictures and one; joined, pasted with and without all; a fade."""
+        t = self.target
+        frame, keep = self.frame(47, 33)
+        other, keep_other = self.frame(47, 33)
+        for scale, x, y in ((0.7, 4.0, 3.0), (2.6, -20.0, -9.0)):
+            values = np.zeros(launch.PLACE_FLOATS, np.float32)
+            values[:12] = (scale, 0, x, 0, scale, y, 1 / scale, 0, -x / scale, 0, 1 / scale, -y / scale)
+            values[12:17] = (0.7, 1, 3, 47, 33)
+            place = HostTensor(values)
+            whole, inner, mask = self.f32(1, 3, 20, 24), self.f32(1, 3, 14, 16), self.f32(20, 24)
+            blank = (3, 4, 9, 30)
+            masked = self.f32(1, 3, 20, 24)
+            launch.mouth_crop_into(t, frame, place, whole=whole, masked=masked, crop_px=(24, 20), blank_xywh_px=blank)
+            launch.mouth_crop_into(t, frame, place, masked=inner, crop_px=(24, 20), offset_px=(4, 3), bounded=True)
+            launch.mouth_join_into(t, inner, whole, offset_px=(8, 6))
+            launch.mouth_paste_into(t, whole, place, frame, hard=True)
+            launch.mouth_paste_into(t, whole, place, frame, mask=mask, whole=whole, offset_px=(1, 2))
+        launch.fade_nv12_into(t, other, frame, part=0.3)
+        del keep, keep_other
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the cases on a library; 1 when a kernel of the package was not among them."""
@@ -173,6 +194,7 @@ def main(arguments: Sequence[str]) -> int:
     if "--quick" not in arguments:
         cases.pixels()
         cases.make()
+        cases.mouth()
         missed = sorted(set(kernel_names()) - target.ran)
         if missed:
             print(f"kernels.sanitize_cases: wanted every kernel run, got none of {', '.join(missed)}; add them here")

@@ -13,6 +13,7 @@ __all__ = ["STRUCTS_WITH_POINTERS", "accesses", "signatures"]
 
 # By-value structures that hold addresses. Each field is read, and written too by the (kernel, parameter) named here.
 _FRAME_WRITES = {("copy_planar", 1), ("copy_nv12", 1), ("rgb_to_nv12", 1), ("paste", 0)}
+_FRAME_WRITES |= {("mouth_paste", 0), ("fade_nv12", 1)}
 _PLANES_WRITES = {("nv12_to_planar", 1)}
 _TRACK_FIELDS = ("ids", "active", "ages", "misses", "boxes", "points", "velocities", "scores", "sources", "selected")
 _SMOOTH_FIELDS = ("smooth_points", "smooth_velocities", "smooth_ids")
