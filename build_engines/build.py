@@ -139,6 +139,8 @@ def _roles(models: Models) -> dict[str, str]:
         "refiner": models.refiner,
         "embedder": models.embedder,
         "swapper": models.swapper,
+        "occluder": models.occluder,
+        "parser": models.parser,
     }
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends import Networks, open_backend
-from engine.backends.base import Backend
+from engine.backends.base import Backend, Session
 from engine.errors import ModelError
 from engine.frame import Frame
 from engine.identity import Identity, PictureReader, SourceFace, latents_of
@@ -32,6 +32,7 @@ from engine.stages.identify import Embed, Identify
 from engine.stages.mask import Mask
 from engine.stages.paste import Paste
 from engine.stages.refine import Refine, Smooth
+from engine.stages.seen import Occlusion, Regions
 from engine.stages.track import Track, allocate_faces
 from engine.timing import Timings
 from engine.video.pictures import read_picture
@@ -152,7 +153,7 @@ class Pipeline:
         with span("generate"):
             faces = self.generate(frame, crops)
         with span("mask"):
-            mask = self.mask(k)
+            mask = self.mask(frame, faces)
         with span("paste"):
             self.paste(frame, faces, mask)
 
@@ -303,13 +304,27 @@ def _open(
         smooth=Smooth(backend, track.tracks, profile.track),
         crop=crop,
         generate=Generate(backend, swapper, latent_rows, room),
-        mask=Mask(backend, profile.mask, crop, size, room),
+        mask=_open_mask(backend, profile, sessions, crop, size),
         paste=Paste(backend, crop, swapper.contract.outputs["output"], profile.opacity, room),
         identities=identities,
         face_counts=backend.face_counts(room),
     )
     warm_up(pipeline)
     return pipeline
+
+
+def _open_mask(
+    backend: Backend, profile: Profile, sessions: dict[str, Session], crop: Crop, size: tuple[int, int]
+) -> Mask:
+    """The mask stage, with the networks of the kinds that the profile asks for."""
+    options, room = profile.mask, profile.track.faces
+    occlusion = regions = None
+    if "occlusion" in options.kinds:
+        occlusion = Occlusion(backend, sessions["occluder"], crop, room)
+    if "regions" in options.kinds:
+        output = sessions["swapper"].contract.outputs["output"]
+        regions = Regions(backend, sessions["parser"], output, crop.size_px, room, options.regions)
+    return Mask(backend, options, crop, size, room, occlusion, regions)
 
 
 def _allocate_frames(backend: Backend, profile: Profile, size: tuple[int, int], colour: Colour) -> list[Frame]:
@@ -329,12 +344,13 @@ def warm_up(pipeline: Pipeline) -> None:
     backend, counts = pipeline.backend, pipeline.face_counts
     pipeline.detect.prepare()
     pipeline.generate.prepare(pipeline.crop.inputs, counts)
+    pipeline.mask.prepare(counts)
     if pipeline.identify is not None:
         pipeline.identify.embed.prepare(counts)
     frame = pipeline.frames[0]
     pipeline.detect(frame)
-    crops = pipeline.crop(frame, 1)
-    pipeline.paste(frame, pipeline.generate(frame, crops), pipeline.mask(1))
+    faces = pipeline.generate(frame, pipeline.crop(frame, 1))
+    pipeline.paste(frame, faces, pipeline.mask(frame, faces))
     if pipeline.refine is not None:
         pipeline.refine.prepare(counts)
         pipeline.refine(frame, 1)

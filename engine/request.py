@@ -56,17 +56,20 @@ def find_models(profile: Profile) -> dict[str, ModelFile]:
         "embedder": profile.models.embedder,
         "swapper": profile.models.swapper,
         "refiner": profile.models.refiner,
+        "occluder": profile.models.occluder if "occlusion" in profile.mask.kinds else "",
+        "parser": profile.models.parser if "regions" in profile.mask.kinds else "",
     }
     try:
         models = {role: find(name) for role, name in roles.items() if name}
     except ModelFileError as error:
         raise ModelError(f"profile {profile.name}: {error}") from error
     for role, model in models.items():
-        if model.contract.role != role:
+        wanted = "mask" if role in ("occluder", "parser") else role
+        if model.contract.role != wanted:
             raise ModelError(
                 explain(
                     f"profile {profile.name}",
-                    f"a {role}",
+                    f"a model of the role {wanted} as its {role}" if wanted != role else f"a {role}",
                     f"{model.contract.name}, a {model.contract.role}",
                     "correct it",
                 )

@@ -162,7 +162,7 @@ def soften_into(
     k, size = masks.shape[:2] if len(masks.shape) == 3 else (0, 0)
     height, width = seen.shape[1:] if len(seen.shape) == 3 else (0, 0)
     half = (round(sigma_px * 8.0 + 1.0) | 1) // 2
-    if size > SIZE_MAX_PX or not sigma_px > 0.0 or half > BLUR_HALF_MAX or half >= size:
+    if size > SIZE_MAX_PX or not sigma_px >= 0.0 or half > BLUR_HALF_MAX or half >= size:
         raise ValueError(
             f"{where}: wanted masks up to {SIZE_MAX_PX} px and a window below their size, got {size} px and "
             f"{2 * half + 1}; blur less"
@@ -176,14 +176,14 @@ def soften_into(
         ctypes.c_int(width),
         ctypes.c_int(height),
         ctypes.c_int(size),
-        ctypes.c_float(sigma_px),
+        ctypes.c_float(max(sigma_px, 1e-3)),
         ctypes.c_int(half),
     )
     second = (
         pointer(where, rows, "float32", (k, size, size)),
         pointer(where, masks, "float32", (k, size, size)),
         ctypes.c_int(size),
-        ctypes.c_float(sigma_px),
+        ctypes.c_float(max(sigma_px, 1e-3)),
         ctypes.c_int(half),
         ctypes.c_float(low),
         ctypes.c_float(high),

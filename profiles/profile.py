@@ -27,6 +27,8 @@ class Models:
     embedder: str = ""
     refiner: str = ""
     restorer: str = ""
+    occluder: str = ""
+    parser: str = ""
     lipsync: str = ""
     encoder: str = ""
     landmarks: str = ""
@@ -76,12 +78,17 @@ class Track:
 
 @dataclass(frozen=True)
 class Mask:
-    """Crop-space masks, combined by minimum. Lengths are fractions of the crop's side."""
+    """Crop-space masks, combined by minimum. Lengths are fractions of the crop's side.
 
-    kinds: tuple[Literal["ellipse", "box", "erode_blur"], ...] = ("ellipse",)
+    occlusion (what stands in front of the face stays) and regions (the named classes of the swapped face; none named:
+    those that the contract keeps) are networks: models.occluder and models.parser.
+    """
+
+    kinds: tuple[Literal["ellipse", "box", "erode_blur", "occlusion", "regions"], ...] = ("ellipse",)
     ellipse: float = 0.44
     ellipse_blur: float = 0.094
     box_blur: float = 0.3
+    regions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,9 @@ class Profile:
                 raise ValueError(f"models.{role}: wanted a model for the task {self.task}, got none; name one")
         if not self.mask.kinds:
             raise ValueError("mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one")
+        for kind, role in (("occlusion", "occluder"), ("regions", "parser")):
+            if kind in self.mask.kinds and not getattr(self.models, role):
+                raise ValueError(f"models.{role}: wanted a model for the mask {kind}, got none; name one")
         for label, value, low, high in (
             ("detect.size_px", self.detect.size_px, 32, 4096),
             ("detect.every", self.detect.every, 1, 1000),

@@ -46,7 +46,7 @@ swapper = "inswapper_128"
         ("[paste]\nopacity = 1\n", "wanted only the keys backend, budget_ms, "),
         (
             "[mask]\nkinds = ['round']\n",
-            "mask.kinds[0]: wanted one of ellipse, box, erode_blur, got 'round'; correct it",
+            "mask.kinds[0]: wanted one of ellipse, box, erode_blur, occlusion, regions, got 'round'; correct it",
         ),
         ("[mask]\nkinds = []\n", "mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one"),
     ],
