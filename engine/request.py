@@ -8,10 +8,20 @@ from pathlib import Path
 
 from engine.errors import InputError, ModelError, explain
 from kernels.launch import Select
+from models.contract import Contract, Role
 from models.model_files import ModelFile, ModelFileError, find
+from models.tables import TableError
 from profiles.profile import Profile
 
-__all__ = ["FaceChoice", "check_request", "find_models", "parse_faces"]
+__all__ = [
+    "FaceChoice",
+    "check_encoder",
+    "check_request",
+    "find_encoder",
+    "find_lipsync_models",
+    "find_models",
+    "parse_faces",
+]
 
 
 @dataclass(frozen=True)
@@ -100,3 +110,50 @@ def _refuse_what_does_not_run(profile: Profile, models: dict[str, ModelFile]) ->
     if facts is None or facts.source != "embedding" or facts.identity_map:
         wanted = "a swapper whose source is an embedding as it is"
         raise ModelError(explain(where, wanted, swapper.name, "name inswapper_128 or another of that kind"))
+
+
+def find_lipsync_models(profile: Profile) -> dict[str, ModelFile]:
+    """The files that make a mouth: the generator, and the speech encoder that it takes, if it takes one.
+
+    Raises ModelError for a profile of another task, for a file that is not there, and for an encoder that does not
+    go with the generator. A detector and landmarks belong to preparing a template.
+    """
+    where = f"profile {profile.name}"
+    if profile.task != "lipsync":
+        raise ModelError(explain(where, "the task lipsync", profile.task, "name a profile of that task"))
+    models = {"lipsync": _find(profile, "lipsync", profile.models.lipsync)}
+    encoder = find_encoder(profile)
+    if encoder is not None:
+        models["encoder"] = encoder
+    check_encoder(models["lipsync"].contract, None if encoder is None else encoder.contract, where)
+    return models
+
+
+def find_encoder(profile: Profile) -> ModelFile | None:
+    """The file of a profile's speech encoder; None where it names none."""
+    return _find(profile, "audio_encoder", profile.models.encoder) if profile.models.encoder else None
+
+
+def _find(profile: Profile, role: Role, name: str) -> ModelFile:
+    try:
+        model = find(name)
+    except (ModelFileError, TableError) as error:
+        raise ModelError(f"profile {profile.name}: {error}") from error
+    if model.contract.role != role:
+        got = f"{name}, which has the role {model.contract.role}"
+        raise ModelError(explain(f"profile {profile.name}", f"a model of the role {role}", got, "correct its models"))
+    return model
+
+
+def check_encoder(generator: Contract, encoder: Contract | None, where: str) -> None:
+    """Raise ModelError where a generator does not take the vectors of this encoder (None: bands go in directly)."""
+    facts = generator.lipsync
+    if facts is None or (encoder is None and facts.features is not None):
+        return
+    if not facts.encoders and facts.features is None:
+        got = "; ".join(generator.uncertain) or "none"
+        do = "name another generator"
+        raise ModelError(explain(where, f"a contract for the encoder of {generator.name}", f"none ({got})", do))
+    if encoder is None or encoder.name not in facts.encoders:
+        wanted = f"an encoder that {generator.name} takes ({', '.join(facts.encoders) or 'none: it takes bands'})"
+        raise ModelError(explain(where, wanted, encoder.name if encoder else "none", "correct models.encoder"))

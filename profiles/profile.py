@@ -92,6 +92,26 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Lipsync:
+    """How a mouth is made. `like` original: the boxes as they are found, the paste as the model's makers have it.
+
+    Ours otherwise: smoothed boxes, and a soft mask whose rim of `feather` (a fraction of the shorter side of what the
+    network draws) lies inside it; a contract that names a rim keeps its own. `texture` is how much of the frame's
+    fine detail stays where the picture did not change: by `alike` levels of 0..255 or less, none from `unlike` on.
+    `batch` frames go through the generator at once. `span` is for a speech encoder of free length: vectors of context
+    before, new ones, and vectors of context after in one call; (0, 0, 0) calls it once, when the sound has ended.
+    """
+
+    like: Literal["ours", "original"] = "ours"
+    feather: float = 0.15
+    texture: float = 1.0
+    alike: float = 8.0
+    unlike: float = 32.0
+    batch: int = 1
+    span: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclass(frozen=True)
 class Encode:
     """The encoder of file output; `quality` is a constant rate factor (lower is better)."""
 
@@ -141,6 +161,7 @@ class Profile:
     detect: Detect = field(default_factory=Detect)
     track: Track = field(default_factory=Track)
     mask: Mask = field(default_factory=Mask)
+    lipsync: Lipsync = field(default_factory=Lipsync)
     encode: Encode = field(default_factory=Encode)
     live: Live = field(default_factory=Live)
     budget_ms: Budget = field(default_factory=Budget)
@@ -168,6 +189,11 @@ class Profile:
             ("threads", self.threads, 0, 1024),
             ("opacity", self.opacity, 0, 1),
             ("track.faces", self.track.faces, 1, 32),
+            ("lipsync.feather", self.lipsync.feather, 0, 0.5),
+            ("lipsync.texture", self.lipsync.texture, 0, 1),
+            ("lipsync.alike", self.lipsync.alike, 0, 254),
+            ("lipsync.unlike", self.lipsync.unlike, self.lipsync.alike + 1, 255),
+            ("lipsync.batch", self.lipsync.batch, 1, max(1, self.slots // 2)),
             ("detect.score_threshold", self.detect.score_threshold, 0, 1),
         ):
             if not low <= value <= high:

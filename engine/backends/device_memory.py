@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -76,6 +76,12 @@ class DeviceArray:
         shape = (max(stop - start, 0), *self.shape[1:])
         ptr = self.ptr + start * self.strides[0]
         return DeviceArray(ptr, shape, self.strides, self.dtype, self.device_index, self.stream, self.order, self.keeps)
+
+    def reshape(self, shape: tuple[int, ...]) -> DeviceArray:
+        """The same dense memory under another shape."""
+        if prod(shape) != prod(self.shape) or self.strides != self.dense(self.shape, self.dtype):
+            raise ValueError(f"DeviceArray: wanted a dense array of as many values, got {self.shape} for {shape}")
+        return replace(self, shape=shape, strides=self.dense(shape, self.dtype))
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (CUDA, self.device_index)
