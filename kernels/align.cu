@@ -99,7 +99,8 @@ extern "C" __global__ void box_matrix(
 
 // One block a crop row and face.
 extern "C" __global__ void crop(
-        Frame f, const float* frame_from_crop, float* out, int width, int height, Norm norm, int black) {
+        Frame f, const float* frame_from_crop, float* out, int width, int height, Norm norm, int constant,
+        Rgb border) {
     const float* m = frame_from_crop + 6 * (int)blockIdx.z;
     const int y = blockIdx.x;
     const long long plane = (long long)width * height;
@@ -108,11 +109,11 @@ extern "C" __global__ void crop(
     for (int x = threadIdx.x; x < width; x += blockDim.x) {
         const float fx = ax * (float)x + bx, fy = ay * (float)x + by;
         Rgb p = sample(f, fx, fy);
-        if (black) {
+        if (constant) {
             const float inside = cover(fx, f.width) * cover(fy, f.height);
-            p.r *= inside;
-            p.g *= inside;
-            p.b *= inside;
+            p.r = p.r * inside + border.r * (1.0f - inside);
+            p.g = p.g * inside + border.g * (1.0f - inside);
+            p.b = p.b * inside + border.b * (1.0f - inside);
         }
         store(norm, p, row + x, row + plane + x, row + 2 * plane + x);
     }

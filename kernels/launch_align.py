@@ -23,6 +23,12 @@ from kernels.launch_types import (
 )
 
 
+class RgbArg(ctypes.Structure):
+    """``struct Rgb`` of device.cuh: 0..255."""
+
+    _fields_ = [("r", ctypes.c_float), ("g", ctypes.c_float), ("b", ctypes.c_float)]
+
+
 class TemplateArg(ctypes.Structure):
     """``struct Template`` of align.cu: five points in crop px."""
 
@@ -101,17 +107,18 @@ def crop_into(
     mean: Triple,
     std: Triple,
     order: Order = "rgb",
-    border: Literal["black", "replicate"] = "black",
+    border: Literal["black", "replicate"] | Triple = "black",
 ) -> None:
     """Sample k faces from NV12 straight into a network's input float32 [k,3,H,W], as (rgb - mean) / std.
 
     ``frame_from_crop`` float32 [K,2,3] with k <= K; its first k rows are used. Luma and chroma are interpolated
-    bilinearly on their own planes, RGB is clamped to 0..255. ``black`` blends to RGB 0 beyond the frame as
-    warpAffine's constant border does; ``replicate`` repeats the edge.
+    bilinearly on their own planes, RGB is clamped to 0..255. ``black``, or an RGB of 0..255, is what the crop blends
+    to beyond the frame, as with warpAffine's constant border; ``replicate`` repeats the edge.
     """
     where = "crop_into"
-    if border not in ("black", "replicate"):
+    if isinstance(border, str) and border not in ("black", "replicate"):
         raise ValueError(f"{where}: wanted border black or replicate, got {border!r}; name one")
+    outside = (0.0, 0.0, 0.0) if isinstance(border, str) else border
     k, _, height, width = crops_nchw.shape if len(crops_nchw.shape) == 4 else (0, 0, 0, 0)
     args = (
         frame_arg(where, frame),
@@ -120,7 +127,8 @@ def crop_into(
         ctypes.c_int(width),
         ctypes.c_int(height),
         normalise_arg(where, mean, std, order),
-        ctypes.c_int(border == "black"),
+        ctypes.c_int(border != "replicate"),
+        RgbArg(*outside),
     )
     target.launch("crop", (height, 1, k), (min(LANES, 128), 1, 1), args)
 

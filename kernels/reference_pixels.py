@@ -166,14 +166,16 @@ def apply(matrix: Float, x: Float, y: Float) -> tuple[Float, Float]:
 
 
 def crop(
-    frame: Picture, frame_from_crop: Float, size: tuple[int, int], mean: Triple, std: Triple, order: str, border: str
-) -> Float:
+    frame: Picture, frame_from_crop: Float, size: tuple[int, int], mean: Triple, std: Triple, order: str,
+    border: str | Triple,
+) -> Float:  # fmt: skip
     """One face as [3,H,W]."""
     v, u = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float64)
     x, y = apply(frame_from_crop, u, v)
     rgb = sample_rgb(frame, x, y)
-    if border == "black":
-        rgb = rgb * (cover(x, frame.size[0]) * cover(y, frame.size[1]))[..., None]
+    if border != "replicate":
+        inside = (cover(x, frame.size[0]) * cover(y, frame.size[1]))[..., None]
+        rgb = rgb * inside + np.asarray((0, 0, 0) if isinstance(border, str) else border) * (1 - inside)
     return normalise(rgb, mean, std, order)
 
 

@@ -16,7 +16,20 @@ import numpy as np
 from kernels import launch
 from kernels.compile import HostTensor
 from kernels.compile_host import HostTarget, kernel_names
-from kernels.launch import I420, Arg, Candidates, Colour, CutState, Detections, Faces, Nv12, Tracks
+from kernels.launch import (
+    I420,
+    Arg,
+    Candidates,
+    Colour,
+    CutState,
+    Detections,
+    Faces,
+    Nv12,
+    Pixels,
+    Placed,
+    Residuals,
+    Tracks,
+)
 
 ONES, ZEROS = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
 TEMPLATE = ((11.0, 13.0), (20.0, 13.0), (16.0, 18.0), (12.0, 23.0), (20.0, 23.0))
@@ -140,6 +153,7 @@ class Cases:
         launch.erode_blur_mask_into(t, back, own, frame_size_px=(47, 33))
         launch.min_masks_into(t, [one, own], own)
         launch.paste_into(t, crops, own, forward, back, count, frame, self.zeros(k, 4))
+        self.residuals(frame, crops, count, forward, back)
         launch.gather_rows_into(t, self.f32(2, 9), HostTensor(np.array([1, -1, 0], np.int32)), self.f32(3, 9))
         full = (255.0, 255.0, 255.0)
         launch.crop_nhwc_into(t, frame, back, self.f32(k, size, size, 3), mean=ZEROS, std=full)
@@ -183,6 +197,23 @@ class Cases:
             launch.mouth_paste_into(t, whole, place, frame, mask=mask, whole=whole, offset_px=(1, 2))
         launch.fade_nv12_into(t, other, frame, part=0.3)
         del keep, keep_other
+
+    def residuals(
+        self, frame: Nv12, crops: HostTensor, count: HostTensor, forward: HostTensor, back: HostTensor
+    ) -> None:
+        """Changes of faces kept from an output of twice the side, weighed and added; one face without a slot."""
+        t, k, size = self.target, crops.shape[0], crops.shape[-1]
+        slots, ids = HostTensor(np.array([3, -1, 0], np.int32)), HostTensor(np.array([4, 5, 6], np.int32))
+        placed = Placed(self.f32(k, 5, 2), slots, ids, count, forward, back)
+        held = Residuals(
+            self.zeros(4, size, size, 4, dtype="float32"), self.zeros(4, 12, dtype="float32"), self.zeros(4)
+        )
+        pixels, weights = Pixels(ZEROS, (255.0,) * 3), self.zeros(k, dtype="float32")
+        after, mask = self.f32(k, 3, 2 * size, 2 * size), self.f32(size, size)
+        launch.keep_residual_into(t, crops, after, mask, placed, held, colour=Colour(), before=pixels, after=pixels)
+        for fresh in (True, False):
+            launch.weigh_residual_into(t, frame, placed, held, weights, template_px=TEMPLATE, fresh=fresh)
+            launch.add_residual_into(t, frame, placed, held, weights, self.zeros(k, 4), blend=0.8)
 
 
 def main(arguments: Sequence[str]) -> int:

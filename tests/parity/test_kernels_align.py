@@ -112,12 +112,12 @@ def test_box_matrix_is_the_twin(device: Device, keep_aspect: bool) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("border", ["black", "replicate"])
+@pytest.mark.parametrize("border", ["black", "replicate", (132.0, 133.0, 135.0)])
 def test_crop_is_the_twin(
     device: Device,
     rng: np.random.Generator,
     place: tuple[float, float, tuple[float, float]],
-    border: Literal["black", "replicate"],
+    border: Literal["black", "replicate"] | tuple[float, float, float],
 ) -> None:
     picture = noise(rng, 161, 119)
     matrices = np.stack([frame_from_crop(*place, 48), frame_from_crop(1.0, 0, (80, 60), 48), np.zeros((2, 3))])

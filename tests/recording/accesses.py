@@ -12,7 +12,7 @@ from kernels.sources import entries, unit_paths
 __all__ = ["STRUCTS_WITH_POINTERS", "accesses", "signatures"]
 
 # By-value structures that hold addresses. Each field is read, and written too by the (kernel, parameter) named here.
-_FRAME_WRITES = {("copy_planar", 1), ("copy_nv12", 1), ("rgb_to_nv12", 1), ("paste", 0)}
+_FRAME_WRITES = {("copy_planar", 1), ("copy_nv12", 1), ("rgb_to_nv12", 1), ("paste", 0), ("residual_add", 0)}
 _FRAME_WRITES |= {("mouth_paste", 0), ("fade_nv12", 1)}
 _PLANES_WRITES = {("nv12_to_planar", 1)}
 _TRACK_FIELDS = ("ids", "active", "ages", "misses", "boxes", "points", "velocities", "scores", "sources", "selected")
