@@ -24,8 +24,13 @@ EXPORT_FOLDER = Path(__file__).resolve().parent.parent
 _HELD_SHARE = 0.5  # of a GPU's free memory that training pictures may take
 
 
-def arguments(name: str, minutes: float) -> argparse.Namespace:
-    """The arguments of one training command: --minutes or --steps (whichever ends first), --seed, --out and so on."""
+def arguments(
+    name: str, minutes: float, more: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """The arguments of one training command: --minutes or --steps (whichever ends first), --seed, --out and so on.
+
+    more adds the arguments that one network alone has.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m models.tiny.train.{name}")
     parser.add_argument("--minutes", type=float, default=minutes, help="wall-clock budget")
     parser.add_argument("--steps", type=int, default=0, help="stop after this many steps; 0 = by the clock alone")
@@ -39,6 +44,8 @@ def arguments(name: str, minutes: float) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw training pictures")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate, for a resumed run")
     parser.add_argument("--resume", type=Path, default=None, help="start from the averaged weights of this checkpoint")
+    if more is not None:
+        more(parser)
     given = parser.parse_args()
     torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)

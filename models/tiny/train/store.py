@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.tiny.renderer import LOOKS, random_inner
-from models.tiny.train import crops
+from models.tiny.train import crops, mouths, parts, restore_pictures, voices
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 MOST_FACES = 6  # a scene's labels are padded to this
@@ -48,12 +48,41 @@ def _one_room(rng: np.random.Generator, look: str) -> Arrays:
     return _one_scene(rng, look, indoors=True)
 
 
+def _one_restore(rng: np.random.Generator, look: str) -> Arrays:
+    s = restore_pictures.restore_sample(rng, look)
+    return {"truth": s.truth, "target": s.target, "source": s.source, "mask": s.mask}
+
+
+def _one_mouth(rng: np.random.Generator, look: str) -> Arrays:
+    s = mouths.mouth_sample(rng, look)
+    return {"images": s.images, "shapes": s.shapes}
+
+
+def _one_voice(rng: np.random.Generator, look: str) -> Arrays:
+    mel, shapes = voices.sample(rng)
+    return {"mel": mel, "shapes": shapes}
+
+
+def _one_part(rng: np.random.Generator, look: str) -> Arrays:
+    return dict(vars(parts.part(rng)))
+
+
+def _one_boxed_part(rng: np.random.Generator, look: str) -> Arrays:
+    s = parts.boxed_part(rng)
+    return {"image": s.image, "points": s.points}
+
+
 _KINDS: dict[str, Callable[[np.random.Generator, str], Arrays]] = {
     "embed": _one_embed,
     "refine": _one_refine,
     "swap": _one_swap,
     "scene": _one_scene,
     "room": _one_room,
+    "part": _one_part,
+    "boxed_part": _one_boxed_part,
+    "mouth": _one_mouth,
+    "voice": _one_voice,
+    "restore": _one_restore,
 }
 
 

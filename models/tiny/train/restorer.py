@@ -1,0 +1,210 @@
+"""Trains tiny_restorer.onnx: sharp faces of 256 px from soft ones, above all from swaps enlarged from 128 px."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from models.tiny.pack import FOLDER, Pack
+from models.tiny.train import onnx_out, restore_pictures, session, store
+from models.tiny.train.embedder import Embedder
+from models.tiny.train.swapper import load_embedder
+
+_WIDE, _DEEP = 48, 80  # channels at a quarter and at an eighth of the side
+_ASKED = 2  # faces a step whose identity is compared: the embedder costs a third of the network
+_OTHER = {"classic": "film", "film": "classic"}
+
+
+class _Block(nn.Module):  # type: ignore[misc]
+    """Two convolutions with a shortcut; no norm, whose statistics would mix faces of a batch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1)
+        nn.init.normal_(self.second.weight, 0.0, 0.1 / (9 * channels) ** 0.5)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n,c,h,w] -> the same shape."""
+        return x + self.second(torch.relu(self.first(x)))
+
+
+class Restorer(nn.Module):  # type: ignore[misc]
+    """[n,3,256,256] of (x - 127.5) / 127.5 -> the same: the input plus a correction found at a quarter of the side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(48, _WIDE, 3, 1, 1)
+        self.near = nn.Sequential(_Block(_WIDE), _Block(_WIDE))
+        self.down = nn.Conv2d(_WIDE, _DEEP, 3, 2, 1)
+        self.far = nn.Sequential(_Block(_DEEP), _Block(_DEEP), _Block(_DEEP))
+        self.up = nn.Conv2d(_DEEP, 4 * _WIDE, 1)
+        self.back = nn.Sequential(_Block(_WIDE), _Block(_WIDE))
+        self.leave = nn.Conv2d(_WIDE, 48, 3, 1, 1)
+        nn.init.normal_(self.leave.weight, 0.0, 0.01)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class; not clipped."""
+        near = self.near(torch.relu(self.enter(nn.functional.pixel_unshuffle(x, 4))))
+        far = self.far(torch.relu(self.down(near)))
+        whole = self.back(near + nn.functional.pixel_shuffle(self.up(far), 2))
+        return x + nn.functional.pixel_shuffle(self.leave(whole).float(), 4)
+
+
+class Published(nn.Module):  # type: ignore[misc]
+    """The restorer with its output clipped to -1..1, as the contract says."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See Restorer."""
+        out: Tensor = self.network(x)
+        return out.clamp(-1.0, 1.0)
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """input [n,3,256,256] -> output [n,3,256,256], GFPGAN's names and ranges."""
+    axes = {"input": {0: "n"}, "output": {0: "n"}}
+    example = (torch.zeros(2, 3, restore_pictures.SIZE, restore_pictures.SIZE),)
+    onnx_out.write(Published(network), example, ["input"], ["output"], axes, path)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures of one look: sharp ones, and swaps of some pack where that look has one."""
+
+    look: str
+    data: store.Arrays
+    swapped: npt.NDArray[np.uint8] | None
+    embedder: Embedder | None
+
+
+def _swapped(folder: Path, data: store.Arrays, name: str) -> npt.NDArray[np.uint8]:
+    """Every sample swapped by the pack in a folder and pasted; kept in the cache for the next run."""
+    weights = (folder / "tiny_swapper.onnx").read_bytes() + (folder / "tiny_embedder.onnx").read_bytes()
+    kept = store.cache_folder() / f"swapped-{name}-{hashlib.sha256(weights).hexdigest()[:12]}.npy"
+    if not kept.exists():
+        pack, part = Pack(folder, threads=1), kept.with_suffix(".part.npy")
+        maps = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=data["target"].shape)
+        for i in range(len(maps)):
+            rng = np.random.default_rng([11, i])
+            maps[i] = restore_pictures.pasted_swap(rng, pack, np.array(data["target"][i]), np.array(data["source"][i]))
+        maps.flush()
+        part.replace(kept)
+    return np.asarray(np.load(kept, mmap_mode="r"))
+
+
+def _part(given: argparse.Namespace, look: str, count: int, folder: Path | None) -> Part:
+    data = store.pictures("restore", count, given.seed, look, given.workers)
+    if folder is None or not (folder / "tiny_swapper.onnx").exists():
+        print(f"restorer: no swapper of the {look} look at hand; its faces are only blurred and enlarged", flush=True)
+        return Part(look, data, None, None)
+    embedder = None
+    if (folder / "tiny_embedder.pt").exists():
+        embedder = load_embedder(folder / "tiny_embedder.pt", given.device, look)
+    else:
+        print(f"restorer: no tiny_embedder.pt of the {look} look at hand; identity is in no loss", flush=True)
+    return Part(look, data, _swapped(folder, data, f"{look}-{count}-{given.seed}"), embedder)
+
+
+def _parts(given: argparse.Namespace) -> list[Part]:
+    """The pack's look and, beside it, the other one: the first with two thirds where it is the film look."""
+    beside = Path(given.out).parent
+    packs: dict[str, Path] = {"classic": FOLDER, given.look: beside if beside != FOLDER else FOLDER}
+    packs |= {look: Path(folder) for look, folder in (text.split("=", 1) for text in given.pack)}
+    count = given.count or 2400
+    counts = {"film": max(8, count * 2 // 3), "classic": max(8, count // 3)}
+    looks = (given.look, _OTHER[given.look])
+    return [_part(given, look, counts[look], packs.get(look)) for look in looks]
+
+
+class _Batches:
+    """Draws training pairs: soft input and sharp truth, 0..255, and where the face is."""
+
+    def __init__(self, parts: list[Part], seed: int) -> None:
+        self._parts, self._rng = parts, np.random.default_rng([seed, 17])
+
+    def _one(self, part: Part) -> tuple[npt.NDArray[np.uint8], ...]:
+        i, rng = int(self._rng.integers(len(part.data["truth"]))), self._rng
+        mask = np.array(part.data["mask"][i])
+        if part.swapped is not None and rng.random() < 0.6:
+            soft, sharp = np.array(part.swapped[i]), np.array(part.data["truth"][i])
+        else:
+            sharp = np.array(part.data["truth" if rng.random() < 0.5 else "target"][i])
+            soft = restore_pictures.spoil(rng, sharp)
+        if rng.random() < 0.5:
+            soft, sharp, mask = soft[:, ::-1], sharp[:, ::-1], mask[:, ::-1]
+        return soft, sharp, mask
+
+    def take(self, size: int, part: Part, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """soft and sharp [n,3,256,256] in -1..1 and mask [n,1,256,256] 0..1 of one look."""
+        soft, sharp, mask = (np.stack(each) for each in zip(*(self._one(part) for _ in range(size)), strict=True))
+        two = (session.pixels(torch.from_numpy(each).to(device)) * 2.0 - 1.0 for each in (soft, sharp))
+        return (*two, torch.from_numpy(mask).to(device).float()[:, None] / 255.0)
+
+
+def _detail(x: Tensor, size: int) -> Tensor:
+    return x - nn.functional.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+
+
+def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
+
+
+def _arcface(x: Tensor) -> Tensor:
+    """The 112-pixel crop that the embedder knows, of the 256-pixel one."""
+    return nn.functional.avg_pool2d(x[:, :, :224, 16:240], 2)
+
+
+def _arguments() -> argparse.Namespace:
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--pack", action="append", default=[], metavar="LOOK=FOLDER",
+            help="whose swaps of a look to learn from; default: the folder of --out, and the committed classic pack",
+        )  # fmt: skip
+
+    return session.arguments("restorer", 70.0, more)
+
+
+def main() -> None:
+    """python -m models.tiny.train.restorer; swaps need a pack of a look (see --pack)."""
+    given = _arguments()
+    parts = _parts(given)
+    batches = _Batches(parts, given.seed)
+    size = given.batch or 8
+
+    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+        # One look a step, so that its own embedder can be asked; the film look two steps in three.
+        part = next(each for each in parts if each.look == ("classic" if done % 3 == 2 else "film"))
+        soft, sharp, mask = batches.take(size, part, given.device)
+        with session.mixed(given.device):
+            out = network(soft.contiguous(memory_format=torch.channels_last))
+        weight = 1.0 + 2.0 * mask
+        pixel = (weight * (out - sharp).abs()).mean()
+        fine = [(weight * (_detail(out, n) - _detail(sharp, n)).abs()).mean() for n in (3, 7)]
+        detail = torch.stack(fine).sum()
+        edge = torch.stack([(a - b).abs().mean() for a, b in zip(_slopes(out), _slopes(sharp), strict=True)]).sum()
+        who = torch.zeros((), device=out.device)
+        if part.embedder is not None:
+            with session.mixed(given.device):
+                want, got = (part.embedder.reader(_arcface(each[:_ASKED])).float() for each in (sharp, out))
+            who = nn.functional.smooth_l1_loss(got, want, beta=0.15)
+        total = pixel + 2.0 * detail + 0.5 * edge + 0.2 * who
+        return {"loss": total, "pixel": pixel, "detail": detail, "edge": edge, "who": who}
+
+    session.run("restorer", given, Restorer(), step, export, rate=1.0e-3)
+
+
+if __name__ == "__main__":
+    main()
