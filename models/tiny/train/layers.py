@@ -30,6 +30,37 @@ class Residual(nn.Module):  # type: ignore[misc]
         return torch.relu(x + self.second(self.first(x)))
 
 
+class Pyramid(nn.Module):  # type: ignore[misc]
+    """[n,3,256,256] -> features [n,width,64,64], or [n,width,128,128] where `fine`, that know the whole face."""
+
+    def __init__(self, width: int = 48, *, fine: bool = False) -> None:
+        super().__init__()
+        half = width // 2
+        self.stem = ConvBlock(3, half, 2)
+        self.near = nn.Sequential(ConvBlock(half, width, 2), Residual(width))
+        self.mid = nn.Sequential(ConvBlock(width, 2 * width, 2), Residual(2 * width))
+        self.far = nn.Sequential(ConvBlock(2 * width, 3 * width, 2), Residual(3 * width), Residual(3 * width))
+        self.to_mid, self.to_near = ConvBlock(3 * width, 2 * width, 1, 1), ConvBlock(2 * width, width, 1, 1)
+        self.join_mid, self.join_near = Residual(2 * width), Residual(width)
+        self.to_stem = ConvBlock(width, half, 1, 1) if fine else None
+        self.join_stem = nn.Sequential(Residual(half), ConvBlock(half, width)) if fine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        stem = self.stem(x)
+        near = self.near(stem)
+        mid = self.mid(near)
+        mid = self.join_mid(mid + _twice(self.to_mid(self.far(mid))))
+        out: Tensor = self.join_near(near + _twice(self.to_near(mid)))
+        if self.to_stem is not None and self.join_stem is not None:
+            out = self.join_stem(stem + _twice(self.to_stem(out)))
+        return out
+
+
+def _twice(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
 def fold_norms(module: nn.Module) -> None:
     """Folds every batch norm that follows a convolution into it, in place; for export only."""
     for sequence in [m for m in module.modules() if isinstance(m, nn.Sequential)]:

@@ -1,0 +1,83 @@
+"""Trains tiny_parser.onnx: the 19 classes of BiSeNet's contract on an aligned face."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.tiny.renderer import CLASSES
+from models.tiny.train import onnx_out, parts, session, store
+from models.tiny.train.layers import Pyramid
+
+# The published parsers' input: RGB of 0..255, less ImageNet's mean, over its deviation.
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_SIDE = 512
+
+
+class Parser(nn.Module):  # type: ignore[misc]
+    """[n,3,256,256] normalised as above -> logits [n,19,128,128]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Pyramid(40, fine=True)
+        self.head = nn.Conv2d(40, len(CLASSES), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        logits: Tensor = self.head(self.body(x))
+        return logits
+
+
+class Published(nn.Module):  # type: ignore[misc]
+    """The contract's sizes around a Parser: 512 px in, logits of 512 px out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        logits = self.network(nn.functional.avg_pool2d(x, 2))
+        return nn.functional.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """input [n,3,512,512] -> output [n,19,512,512]."""
+    axes = {"input": {0: "n"}, "output": {0: "n"}}
+    onnx_out.write(Published(network), (torch.zeros(1, 3, _SIDE, _SIDE),), ["input"], ["output"], axes, path)
+
+
+def main() -> None:
+    """python -m models.tiny.train.parser"""
+    given = session.arguments("parser", 12.0)
+    data = store.pictures("part", given.count or 12000, given.seed, "film", given.workers)
+    shelf = session.Shelf({name: np.asarray(data[name]) for name in ("image", "classes")}, given.device)
+    order = session.batches(len(data["image"]), given.batch or 16, given.seed)
+    rng = np.random.default_rng(given.seed + 7)
+    mirrored = torch.from_numpy(parts.CLASSES_MIRRORED.astype(np.int64)).to(given.device)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1).to(given.device) for v in (MEAN, STD))
+    # Small parts decide the mean over classes: rare ones weigh more, by the root of how much rarer they are.
+    shares = np.bincount(np.asarray(data["classes"][:400]).ravel(), minlength=len(CLASSES)) + 1e3
+    weights = torch.from_numpy(np.clip((shares.mean() / shares) ** 0.5, 0.5, 4.0).astype(np.float32)).to(given.device)
+
+    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+        pick = next(order)
+        images, classes = shelf.take("image", pick), shelf.take("classes", pick).long()
+        if rng.random() < 0.5:
+            images, classes = images.flip(2), mirrored[classes.flip(2)]
+        x = (session.pixels(images) * 255.0 - mean) / std
+        with session.mixed(given.device):
+            logits = network(x)
+        logits = nn.functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+        loss = nn.functional.cross_entropy(logits, classes, weights)
+        right = (logits.argmax(1) == classes).float().mean()
+        return {"loss": loss, "right": right}
+
+    session.run("parser", given, Parser(), step, export, rate=2.0e-3)
+
+
+if __name__ == "__main__":
+    main()
