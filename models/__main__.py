@@ -1,12 +1,16 @@
-"""python -m models {add,list,twin}: which ONNX file serves which contract; random twins for cost and tests."""
+"""python -m models {add,convert,list,twin}: which ONNX file serves which contract; checkpoints made into such files;
+random twins for cost and tests.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from models.contract import ROLES, Contract, contract_names, load_contract
+from models.convert import PARTS, ConvertError, convert
 from models.model_files import ModelFileError, add, folder, installed
 from models.tables import TableError
 
@@ -19,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     adding.add_argument("file", type=Path)
     adding.add_argument("--as", dest="wanted", metavar="CONTRACT", help="the contract, where several fit")
     adding.add_argument("--replace", action="store_true", help="replace the file that serves the contract now")
+    _add_convert(commands)
     commands.add_parser("list", help="contracts by role, and the files that serve them")
     twin = commands.add_parser("twin", help="write a published topology with random weights, for cost and tests only")
     twin.add_argument("rest", nargs=argparse.REMAINDER, help="NAME and options; without any, all are listed")
@@ -30,12 +35,40 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "add":
             _add(chosen.file, chosen.wanted, chosen.replace)
+        elif chosen.command == "convert":
+            _convert(chosen)
         else:
             _list()
-    except (ModelFileError, TableError) as error:
+    except (ModelFileError, TableError, ConvertError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _add_convert(commands: Any) -> None:
+    parser = commands.add_parser("convert", help="make the ONNX file of a contract from a published checkpoint")
+    parser.add_argument("checkpoint", type=Path, help=".pth, .pt, .pkl, .ckpt or .safetensors")
+    parser.add_argument("--as", dest="wanted", metavar="CONTRACT", required=True, help="which network it holds")
+    parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="default: the contract's name, beside CKPT")
+    parser.add_argument(
+        "--part", default="full", metavar="|".join(PARTS), help="of a network with references: one half"
+    )
+    parser.add_argument("--prefix", help="what stands before the weights' names, where it is not found by itself")
+    parser.add_argument("--replace", action="store_true", help="write over a file that is there")
+
+
+def _convert(chosen: argparse.Namespace) -> None:
+    made = convert(
+        chosen.checkpoint, chosen.wanted, chosen.out, part=chosen.part, prefix=chosen.prefix, replace=chosen.replace
+    )
+    worst = made.difference
+    beside = f", {made.fit.unused} that no output needs left out" if made.fit.unused else ""
+    print(f"{made.path}: {made.contract.name}{'' if made.part == 'full' else f', the half {made.part}'}")
+    print(f"  weights     {made.fit.wanted} from {made.fit.place}{beside}; {made.parameters / 1e6:.3f} M parameters")
+    print(f"  difference  {worst.value:.2g} between PyTorch and ONNX Runtime on random input, of {worst.largest:.3g}")
+    _tell_doubts(made.contract)
+    if made.part == "full":
+        print(f"take it in: python -m models add {made.path} --as {made.contract.name}")
 
 
 def _add(file: Path, wanted: str | None, replace: bool) -> None:

@@ -1,0 +1,98 @@
+"""Reads the weights of a checkpoint: PyTorch's zip and legacy formats without running code, and safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+from models.convert.errors import ConvertError
+from models.convert.keys import state_dicts
+
+__all__ = ["read_checkpoint", "require"]
+
+
+def require(package: str, purpose: str, install: str) -> Any:
+    """An optional package; raises ConvertError that names what to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ConvertError(
+            f"models.convert: wanted the package {package} to {purpose}, got none ({error}); "
+            f"install it with pip install '{install}'"
+        ) from error
+
+
+def read_checkpoint(path: Path) -> dict[str, dict[str, Any]]:
+    """Every state dict of a file by its place in it: name -> tensor on the CPU; raises ConvertError.
+
+    Only weights are unpickled: a file that would call a function when it is opened is refused.
+    """
+    if path.suffix.lower() == ".onnx":
+        raise ConvertError(f"{path}: wanted a checkpoint, got an ONNX file; take it in: python -m models add {path}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise ConvertError(f"{path}: wanted a readable checkpoint, got {error.strerror}; check the path") from error
+    _refuse_text(path, head)
+    loaded = _safetensors(path) if path.suffix.lower() == ".safetensors" else _torch(path)
+    found = state_dicts(loaded)
+    if not found:
+        raise ConvertError(
+            f"{path}: wanted a checkpoint with named weights, got {type(loaded).__name__} without any; "
+            "save the network's state_dict()"
+        )
+    return found
+
+
+def _refuse_text(path: Path, head: bytes) -> None:
+    """What a download leaves in place of a file that it did not get."""
+    start = head.lstrip().lower()
+    if not head:
+        raise ConvertError(f"{path}: wanted a checkpoint, got an empty file; download it again")
+    if start.startswith((b"<!doctype", b"<html")):
+        raise ConvertError(f"{path}: wanted a checkpoint, got a web page; download the file itself")
+    if start.startswith(b"version https://git-lfs"):
+        raise ConvertError(f"{path}: wanted a checkpoint, got a pointer of Git LFS; fetch it: git lfs pull")
+
+
+def _safetensors(path: Path) -> Any:
+    library = require("safetensors.torch", f"read {path.name}", "safetensors")
+    try:
+        return library.load_file(str(path), device="cpu")
+    except Exception as error:  # its error is a bare Exception of its own
+        raise ConvertError(f"{path}: wanted a safetensors file, got {error}; download it again") from error
+
+
+def _torch(path: Path) -> Any:
+    torch = require("torch", f"read {path.name}", "face-engine[train]")
+    try:
+        with warnings.catch_warnings():
+            # of a TorchScript archive it warns before it raises
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConvertError(_why_refused(path, str(error))) from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        if "TorchScript" in str(error):
+            raise ConvertError(_why_refused(path, str(error))) from error
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConvertError(f"{path}: wanted a checkpoint of PyTorch, got {first}; download it again") from error
+
+
+def _why_refused(path: Path, said: str) -> str:
+    if "TorchScript" in said:
+        return (
+            f"{path}: wanted weights alone, got a TorchScript archive, which is a program; where you trust it, save "
+            "its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        )
+    what = next((line for line in said.splitlines() if "GLOBAL" in line or "class" in line), said.splitlines()[0])
+    return (
+        f"{path}: wanted weights alone, got a file that runs code when it is opened, so it was not opened "
+        f"({what.strip()[:160]}); where you trust it, save its weights: "
+        "torch.save(torch.load(FILE, weights_only=False).state_dict(), NEW), or the entry of its dict that has them"
+    )
