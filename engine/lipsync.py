@@ -248,9 +248,9 @@ def open_lipsync(
     ModelError for a profile whose models are missing, don't go together or can't be fed, each by name.
     """
     profile = _read(profile)
+    # what can't be made is said before its files are asked for
+    layout = layout_of(_generator(profile))
     models = find_lipsync_models(profile)
-    contract = models["lipsync"].contract
-    layout = layout_of(contract)
     if any(model.contract.drawn_faces_only for model in models.values()):
         say("models: the tiny pack, drawn faces only")
     for found in (model.contract for model in models.values() if model.contract.uncertain):
@@ -274,7 +274,7 @@ def open_listen(
     need be there.
     """
     profile = _read(profile)
-    generator = load_contract(profile.models.lipsync)
+    generator = _generator(profile)
     encoder = find_encoder(profile)
     check_encoder(generator, None if encoder is None else encoder.contract, f"profile {profile.name}")
     return _listen(backend, profile.lipsync, generator, encoder, fps, loudness)
@@ -285,6 +285,15 @@ def _read(profile: str | Path | Profile) -> Profile:
         return profile if isinstance(profile, Profile) else load_profile(profile)
     except TableError as error:
         raise ModelError(str(error)) from error
+
+
+def _generator(profile: Profile) -> Contract:
+    if profile.task != "lipsync":
+        raise ModelError(explain(f"profile {profile.name}", "the task lipsync", profile.task, "name a profile of it"))
+    try:
+        return load_contract(profile.models.lipsync)
+    except TableError as error:
+        raise ModelError(f"profile {profile.name}: {error}") from error
 
 
 def _listen(

@@ -115,12 +115,10 @@ def _refuse_what_does_not_run(profile: Profile, models: dict[str, ModelFile]) ->
 def find_lipsync_models(profile: Profile) -> dict[str, ModelFile]:
     """The files that make a mouth: the generator, and the speech encoder that it takes, if it takes one.
 
-    Raises ModelError for a profile of another task, for a file that is not there, and for an encoder that does not
-    go with the generator. A detector and landmarks belong to preparing a template.
+    Raises ModelError for a file that is not there, and for an encoder that does not go with the generator. A detector
+    and landmarks belong to preparing a template.
     """
     where = f"profile {profile.name}"
-    if profile.task != "lipsync":
-        raise ModelError(explain(where, "the task lipsync", profile.task, "name a profile of that task"))
     models = {"lipsync": _find(profile, "lipsync", profile.models.lipsync)}
     encoder = find_encoder(profile)
     if encoder is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -14,24 +17,39 @@ from engine.lipsync import LipsyncPipeline, open_lipsync
 from engine.template.template import Template
 from engine.video.source import open_source
 from models.contract import Contract, load_contract
-from models.model_files import add
+from models.model_files import ModelFile, ModelFileError, open_file
 from models.twins import write_twin
 from profiles.profile import Lipsync, Models, Profile
 
-__all__ = ["CLIP", "SIZE", "lipsync_profile", "open_twin", "sample_template", "take_in_twin"]
+__all__ = ["CLIP", "SIZE", "files_in_place", "lipsync_profile", "open_twin", "sample_template", "twin_path"]
 
 F32 = npt.NDArray[np.float32]
 CLIP = Path(__file__).parents[1] / "models" / "tiny" / "sample" / "clip.mp4"
 SIZE = (1280, 720)
 
 
-def take_in_twin(contract: str, twin: str = "", **options: Any) -> None:
-    """A twin as the user's own file of a contract, in the folder that the tests use."""
-    add(write_twin(twin or contract, **options), contract, replace=True)
+@contextmanager
+def files_in_place(paths: Mapping[str, Path]) -> Iterator[None]:
+    """While this is open, these files serve these contracts, where they lie: twins are large."""
+
+    def find(name: str) -> ModelFile:
+        if name not in paths:
+            raise ModelFileError(f"model {name}: wanted one of {', '.join(paths)}, got none; put it in place")
+        return open_file(load_contract(name), paths[name])
+
+    with patch("engine.request.find", find):
+        yield
+
+
+def twin_path(name: str, **options: Any) -> Path:
+    """A twin in the cache."""
+    return write_twin(name, **options)
 
 
 def lipsync_profile(contract: str, *, encoder: str = "", slots: int = 3, threads: int = 2, **options: Any) -> Profile:
-    """A profile for one generator."""
+    """A profile for one generator; encoders of free length are called live, on spans of sound."""
+    if encoder in ("hubert_large", "heygem_wenet"):
+        options = {"span": (8, 4, 8), **options}
     return Profile(
         name=f"test_{contract}",
         task="lipsync",
@@ -108,7 +126,7 @@ def open_twin(
     slots: int = 3,
     **options: Any,
 ) -> LipsyncPipeline:
-    """A pipeline on the sample clip; the contract's file must have been taken in."""
+    """A pipeline on the sample clip; its files must be in place."""
     template = sample_template(load_contract(contract), count, without_face=without_face)
     profile = lipsync_profile(contract, encoder=encoder, slots=slots, like=like, **options)
     return open_lipsync(profile, template=template, backend=backend)

@@ -70,21 +70,19 @@ def layout_of(contract: Contract) -> MouthLayout:
     width, height = facts.crop_px
     inner = facts.inner_xywh_px if facts.inner_xywh_px[2] else (0, 0, width, height)
     pictures = {name: _pictures(contract, facts, name, spec) for name, spec in contract.inputs.items() if spec.colour}
-    if len(facts.driven_by) != 1 or facts.driven_by[0] in pictures:
-        got = ", ".join(facts.driven_by) or "none"
-        raise ModelError(explain(contract.name, "one input beside its pictures that takes speech", got, "name another"))
     if facts.blank_xywh_px[2] == 0 and any("masked" in names for names in pictures.values()):
         raise ModelError(explain(contract.name, "a blank rectangle for its masked picture", "none", "complete it"))
     outputs = [name for name, spec in contract.outputs.items() if spec.colour]
     shapes = {contract.inputs[name].shape[2:] for name in pictures} | {
         contract.outputs[name].shape[2:] for name in outputs
     }
-    if len(outputs) != 1 or shapes != {(inner[3], inner[2])}:
-        raise ModelError(
-            explain(
-                contract.name, f"pictures of {inner[2]}x{inner[3]} px in and one out", shapes, "correct the contract"
-            )
-        )
+    if len(outputs) != 1 or not pictures or shapes != {(inner[3], inner[2])}:
+        wanted = f"pictures of {inner[2]}x{inner[3]} px in and one out"
+        got = ", ".join(f"{columns}x{rows}" for rows, columns in shapes) or "none"
+        raise ModelError(explain(contract.name, wanted, got, "name another generator"))
+    if len(facts.driven_by) != 1 or facts.driven_by[0] in pictures:
+        got = ", ".join(facts.driven_by) or "none"
+        raise ModelError(explain(contract.name, "one input beside its pictures that takes speech", got, "name another"))
     return MouthLayout((width, height), inner, facts.blank_xywh_px, pictures, facts.driven_by[0], outputs[0])
 
 

@@ -332,7 +332,7 @@ def test_lip_sync_networks_as_published() -> None:
         "ultralight_hubert": hubert,
         "duix_unet_160": ((168, 168), (4, 4, 160, 160), (5, 5, 150, 145), 10, 10, SIGNED, "rgb", "mask"),
         "duix_unet_128": ((134, 134), (3, 3, 128, 128), (4, 4, 120, 120), 10, 10, SIGNED, "rgb", "mask"),
-        "heygem_dinet_v1": ((256, 256), none, none, 10, 10, UNIT, "rgb", "unknown"),
+        "heygem_dinet_v1": ((256, 256), (0, 0, 256, 256), (30, 83, 196, 163), 10, 10, UNIT, "rgb", "unknown"),
         "dinet_mini_2": ((184, 184), (36, 52, 112, 80), none, 0, 0, UNIT, "rgb", "mask"),
         "dinet_mini_1": ((128, 128), none, none, 0, 0, UNIT, "rgb", "unknown"),
         "dinet_five_ref": ((256, 256), none, none, 0, 0, UNIT, "bgr", "feather"),
