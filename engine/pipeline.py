@@ -1,8 +1,8 @@
 """READ THIS FIRST: `Pipeline.begin` and `finish` are the map of a frame's life; `open_pipeline` builds its stages.
 
-Find (detect, track) ends by writing the number of faces k, for which `finish` waits once. Make (refine ... paste)
-then runs on k faces, so that a frame costs what its faces cost. Refining sits in make rather than in find for that
-reason. Both halves are bodies of launches alone: a device may record them and replay the recording.
+Find (detect, track) ends by writing the number of faces k, for which `finish` waits once. Make (refine ... paste,
+enhance) then runs on k faces, so that a frame costs what its faces cost. Refining sits in make rather than in find
+for that reason. Both halves are bodies of launches alone: a device may record them and replay the recording.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from engine.backends.base import Backend, Session
 from engine.errors import ModelError
 from engine.frame import Frame
 from engine.identity import Identity, PictureReader, SourceFace, latents_of
-from engine.request import FaceChoice, check_request, find_models, parse_faces
+from engine.request import FaceChoice, check_request, find_models, parse_faces, restorer_way
 from engine.stages.crop import Crop
 from engine.stages.detect import Detect
+from engine.stages.enhance import Enhance
 from engine.stages.generate import Generate
 from engine.stages.identify import Embed, Identify
 from engine.stages.mask import Mask
@@ -42,6 +43,9 @@ from models.model_files import ModelFile
 from models.spec import Spec
 from models.tables import TableError
 from profiles.profile import Profile, load_profile
+
+# the make half has a body for each: the restorer does nothing, restores, or what it changed is added again
+MODES = ("", "+restore", "+reuse")
 
 __all__ = ["FaceChoice", "Pipeline", "open_backend_for", "open_pipeline", "parse_faces", "warm_up"]
 
@@ -62,9 +66,11 @@ class Pipeline:
     generate: Generate
     mask: Mask
     paste: Paste
+    enhance: Enhance | None
     identities: list[Identity]
     face_counts: tuple[int, ...]
     steps: int = 0
+    since_restored: int = 1000  # frames; as many as any profile's enhance.every: the first faces are restored at once
 
     def step(self, picture: Any, stream: Any = None) -> Frame:
         """Put the source's face on the faces of one picture: `begin`, then `finish`."""
@@ -97,12 +103,12 @@ class Pipeline:
         start = time.perf_counter_ns()
         k = self.track.read(frame)
         if self.identify is None:
-            self._replay("make", self._make, frame, k)
+            self._replay("make", self._make, frame, k, self._mode(frame, k))
         else:
             self._replay("settle", self._settle, frame, k)
             with self.backend.span("identify"):
                 k = frame.face_count = self.identify(frame, self.track.tracks, k)
-            self._replay("change", self._change, frame, k)
+            self._replay("change", self._change, frame, k, self._mode(frame, k))
         self.timings.add("frame", frame.busy_ms + (time.perf_counter_ns() - start) / 1e6)
         return frame
 
@@ -134,9 +140,20 @@ class Pipeline:
         with self.backend.span("track"):
             self.track(frame, detected=frame.is_detected)
 
-    def _make(self, frame: Frame, k: int) -> None:
+    def _mode(self, frame: Frame, k: int) -> str:
+        """What the restorer does on this frame, one of MODES; a new face has nothing to be added again."""
+        self.since_restored += 1
+        if self.enhance is None or k == 0:
+            return ""
+        options = self.profile.enhance
+        if self.since_restored >= options.every or (options.reuse and frame.new_tracks):
+            self.since_restored = 0
+            return "+restore"
+        return "+reuse" if options.reuse else ""
+
+    def _make(self, frame: Frame, k: int, mode: str = "") -> None:
         self._settle(frame, k)
-        self._change(frame, k)
+        self._change(frame, k, mode)
 
     def _settle(self, frame: Frame, k: int) -> None:
         """Better points, and still ones."""
@@ -145,8 +162,8 @@ class Pipeline:
                 self.refine(frame, k)
             self.smooth(frame)
 
-    def _change(self, frame: Frame, k: int) -> None:
-        """The faces themselves."""
+    def _change(self, frame: Frame, k: int, mode: str = "") -> None:
+        """The faces themselves. The restorer looks at pasted ones: see engine/stages/enhance.py."""
         span = self.backend.span
         with span("crop"):
             crops = self.crop(frame, k)
@@ -156,6 +173,9 @@ class Pipeline:
             mask = self.mask(frame, faces)
         with span("paste"):
             self.paste(frame, faces, mask)
+        if self.enhance is not None and mode:
+            with span("enhance"):
+                self.enhance(frame, k, restore=mode == "+restore")
 
     def parts(self, frame: Frame) -> Iterator[tuple[str, int, Callable[[], None]]]:
         """(part, variant, body) of everything that `begin` and `finish` may run on a slot of the ring.
@@ -166,17 +186,20 @@ class Pipeline:
             frame.is_detected = detected
             yield "find", detected, partial(self._find, frame)
         for rows in self.face_counts:
-            if self.identify is None:
-                yield "make", rows, partial(self._make, frame, rows)
-            else:
+            if self.identify is not None:
                 yield "settle", rows, partial(self._settle, frame, rows)
-                yield "change", rows, partial(self._change, frame, rows)
+            for mode in MODES if self.enhance is not None else ("",):
+                if self.identify is None:
+                    yield "make" + mode, rows, partial(self._make, frame, rows, mode)
+                else:
+                    yield "change" + mode, rows, partial(self._change, frame, rows, mode)
 
-    def _replay(self, part: str, body: Callable[[Frame, int], None], frame: Frame, k: int) -> None:
+    def _replay(self, part: str, body: Callable[..., None], frame: Frame, k: int, mode: str = "") -> None:
         """Run a part on k faces, at the next face count that the backend runs; on none, nothing runs."""
         if k:
             rows = next(count for count in self.face_counts if count >= k)
-            self.backend.replay((part, frame.slot, rows), partial(body, frame, rows), frame)
+            given = (frame, rows, mode) if mode else (frame, rows)
+            self.backend.replay((part + mode, frame.slot, rows), partial(body, *given), frame)
 
     def load(self, frame: Frame, decoded: Any, clockwise_deg: int = 0) -> None:
         """Copy a decoded picture (its planes, index, pts and side data) into a slot of the ring, turned upright.
@@ -306,11 +329,22 @@ def _open(
         generate=Generate(backend, swapper, latent_rows, room),
         mask=_open_mask(backend, profile, sessions, crop, size),
         paste=Paste(backend, crop, swapper.contract.outputs["output"], profile.opacity, room),
+        enhance=_open_enhance(backend, profile, sessions, track.slots),
         identities=identities,
         face_counts=backend.face_counts(room),
     )
     warm_up(pipeline)
     return pipeline
+
+
+def _open_enhance(backend: Backend, profile: Profile, sessions: dict[str, Session], track_slots: int) -> Enhance | None:
+    """The enhance stage, where the profile names a restorer."""
+    if "restorer" not in sessions:
+        return None
+    session, options = sessions["restorer"], profile.enhance
+    way = restorer_way(session.contract, options)
+    blend = way.blend if options.blend is None else options.blend
+    return Enhance(backend, session, way, blend, profile.track.faces, track_slots)
 
 
 def _open_mask(
@@ -354,9 +388,14 @@ def warm_up(pipeline: Pipeline) -> None:
     if pipeline.refine is not None:
         pipeline.refine.prepare(counts)
         pipeline.refine(frame, 1)
+    if pipeline.enhance is not None:
+        pipeline.enhance.prepare(counts)
+        pipeline.enhance(frame, 1, restore=True)
     for frame in pipeline.frames:
         for part, variant, body in pipeline.parts(frame):
             backend.record((part, frame.slot, variant), body)
     pipeline.detect.forget()
     pipeline.track.forget()
+    if pipeline.enhance is not None:
+        pipeline.enhance.forget()
     backend.open_slots([frame.nv12 for frame in pipeline.frames])

@@ -9,9 +9,10 @@ from pathlib import Path
 from engine.errors import InputError, ModelError, explain
 from kernels.launch import Select
 from models.contract import Contract, Role
+from models.facts import PasteFacts
 from models.model_files import ModelFile, ModelFileError, find
 from models.tables import TableError
-from profiles.profile import Profile
+from profiles.profile import Enhance, Profile
 
 __all__ = [
     "FaceChoice",
@@ -21,6 +22,7 @@ __all__ = [
     "find_lipsync_models",
     "find_models",
     "parse_faces",
+    "restorer_way",
 ]
 
 
@@ -66,6 +68,7 @@ def find_models(profile: Profile) -> dict[str, ModelFile]:
         "embedder": profile.models.embedder,
         "swapper": profile.models.swapper,
         "refiner": profile.models.refiner,
+        "restorer": profile.models.restorer,
         "occluder": profile.models.occluder if "occlusion" in profile.mask.kinds else "",
         "parser": profile.models.parser if "regions" in profile.mask.kinds else "",
     }
@@ -110,6 +113,38 @@ def _refuse_what_does_not_run(profile: Profile, models: dict[str, ModelFile]) ->
     if facts is None or facts.source != "embedding" or facts.identity_map:
         wanted = "a swapper whose source is an embedding as it is"
         raise ModelError(explain(where, wanted, swapper.name, "name inswapper_128 or another of that kind"))
+    if "restorer" in models:
+        restorer_way(models["restorer"].contract, profile.enhance)
+
+
+def restorer_way(contract: Contract, options: Enhance) -> PasteFacts:
+    """How a restorer's crop is cut and pasted: as the system that the options name does it, or the contract's own.
+
+    Raises ModelError for a system that the contract does not know, and for a way that is not known in full or takes
+    a network that this release does not run there.
+    """
+    facts = contract.restorer
+    if facts is None:
+        raise ModelError(explain(contract.name, "a restorer", f"a {contract.role}", "correct the profile's models"))
+    name = options.like or facts.like
+    if name not in facts.paste:
+        raise ModelError(
+            explain("enhance.like", f"one of {', '.join(facts.paste)} for {contract.name}", name, "correct it")
+        )
+    way = facts.paste[name]
+    if way.mask not in ("box", "ramp") or way.border == "unknown":
+        found = (
+            f"a mask of the kind {way.mask}" if way.mask not in ("box", "ramp") else "a border that nobody published"
+        )
+        raise ModelError(
+            explain(
+                f"{contract.name} as {name} runs it",
+                "a box or ramp mask and a known border",
+                found,
+                f'say like = "{facts.like}" in [enhance]',
+            )
+        )
+    return way
 
 
 def find_lipsync_models(profile: Profile) -> dict[str, ModelFile]:

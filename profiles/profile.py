@@ -92,6 +92,20 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Enhance:
+    """The restorer (models.restorer) on every `every`-th frame, mixed in by `blend`, in the way of the system `like`.
+
+    None for `blend`, and no `like`, leave it to the contract. `reuse`: on the other frames, what the last restored
+    one changed is added again, as far as it holds; a new face is then restored at once.
+    """
+
+    every: int = 1
+    blend: float | None = None
+    reuse: bool = True
+    like: str = ""
+
+
+@dataclass(frozen=True)
 class Lipsync:
     """How a mouth is made. `like` original: the boxes as they are found, the paste as the model's makers have it.
 
@@ -161,6 +175,7 @@ class Profile:
     detect: Detect = field(default_factory=Detect)
     track: Track = field(default_factory=Track)
     mask: Mask = field(default_factory=Mask)
+    enhance: Enhance = field(default_factory=Enhance)
     lipsync: Lipsync = field(default_factory=Lipsync)
     encode: Encode = field(default_factory=Encode)
     live: Live = field(default_factory=Live)
@@ -179,6 +194,8 @@ class Profile:
             ("detect.size_px", self.detect.size_px, 32, 4096),
             ("detect.every", self.detect.every, 1, 1000),
             ("detect.second_pass_px", self.detect.second_pass_px, 0, 4096),
+            ("enhance.every", self.enhance.every, 1, 1000),
+            ("enhance.blend", self.enhance.blend or 0.0, 0, 1),
             ("detect.max_detections", self.detect.max_detections, 1, 64),
             ("encode.quality", self.encode.quality, 0, 51),
             ("live.open_timeout_s", self.live.open_timeout_s, 0.1, 3600),

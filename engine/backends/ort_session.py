@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from engine.errors import DeviceError, ModelError, explain
@@ -14,7 +15,7 @@ from models.model_files import ModelFile
 
 __all__ = ["OrtSession"]
 
-_TYPES = {"float32": 1, "float16": 10, "uint8": 2, "int32": 6, "int64": 7}
+_TYPES = {"float32": 1, "float16": 10, "uint8": 2, "int32": 6, "int64": 7, "float64": 11}
 
 
 class OrtSession:
@@ -95,6 +96,10 @@ class OrtSession:
         for name, buffer in inputs.items():
             self._check(name, buffer, "input")
             binding.bind_input(self._tensors[name], *self.place, _TYPES[buffer.dtype], buffer.shape, buffer.ptr)
+        for name, value in self.contract.constants.items():
+            if name not in inputs and name in self._tensors:  # whoever has its own value binds it by itself
+                spec = self.contract.inputs[name]
+                binding.bind_cpu_input(self._tensors[name], np.full(spec.sizes, value, spec.dtype))
         for name, buffer in outputs.items():
             self._check(name, buffer, "output")
             binding.bind_output(self._tensors[name], *self.place, _TYPES[buffer.dtype], buffer.shape, buffer.ptr)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from engine.backends.cuda import CudaBackend
 from engine.backends.trt_runtime import TrtEngine, TrtRuntime
@@ -20,6 +22,7 @@ from engine.plans import PlanChoice, open_plan, plans_for
 from models.contract import Contract
 from models.model_files import ModelFile
 from models.plan_file import Manifest, PlanError, check_folder, plan_folder, write_whole
+from models.spec import Spec
 
 __all__ = ["TrtSession", "TrtSessions"]
 
@@ -83,6 +86,7 @@ class TrtSession:
         self._manifests = manifests
         self._told: set[tuple[int, ...]] = set()
         self._plans: dict[str, _Plan] = {}
+        self._held: dict[str, Buffer] = {}  # the contract's constants
         self._bindings: dict[tuple[Any, ...], list[tuple[_Plan, dict[str, int]]]] = {}
 
     def fit(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -146,7 +150,8 @@ class TrtSession:
         shapes = {name: buffer.shape for name, buffer in inputs.items()}
         manifest = self._with_shapes(shapes)
         if manifest is not None:
-            return [(self._opened(manifest), self._addresses({**inputs, **outputs}))]
+            plan = self._opened(manifest)
+            return [(plan, self._addresses({**inputs, **outputs}) | self._constants(plan, inputs))]
         manifest = self._with_shapes({name: (1, *shape[1:]) for name, shape in shapes.items()})
         if manifest is None:
             there = "; ".join(_text(one.key.shapes) for one in self._manifests)
@@ -154,10 +159,24 @@ class TrtSession:
             raise ModelError(explain(f"plan for {self.contract.name}", _text(shapes), f"plans for {there}", do))
         plan, both = self._opened(manifest), {**inputs, **outputs}
         entries = next(iter(inputs.values())).shape[0]
-        return [(plan, self._addresses({n: b.rows(i, 1) for n, b in both.items()})) for i in range(entries)]
+        held = self._constants(plan, inputs)
+        return [(plan, self._addresses({n: b.rows(i, 1) for n, b in both.items()}) | held) for i in range(entries)]
 
     def _with_shapes(self, shapes: Shapes) -> Manifest | None:
-        return next((one for one in self._manifests if one.key.shapes == shapes), None)
+        silent = [name for name in self.contract.constants if name not in shapes]
+        for one in self._manifests:
+            if {name: shape for name, shape in one.key.shapes.items() if name not in silent} == shapes:
+                return one
+        return None
+
+    def _constants(self, plan: _Plan, inputs: Mapping[str, Buffer]) -> dict[str, int]:
+        """Addresses of the contract's constants that a plan still takes as inputs, and that nobody else binds."""
+        for name, value in self.contract.constants.items():
+            there = plan.engine.tensors.get(self._tensors.get(name, ""))
+            if there is not None and name not in inputs and name not in self._held:
+                self._held[name] = self._backend.allocate(Spec("float32", there.shape))
+                self._backend.upload(np.full(there.shape, value, np.float32), self._held[name])
+        return self._addresses({name: held for name, held in self._held.items() if name not in inputs})
 
     def _addresses(self, buffers: Mapping[str, Buffer]) -> dict[str, int]:
         return {self._tensors[name]: buffer.ptr for name, buffer in buffers.items()}
@@ -176,6 +195,9 @@ class TrtSession:
         """The plan's tensors are the contract's: names, sides, static FP32 shapes."""
         where = f"plan {manifest.key.stem}"
         wanted = {self._tensors[name]: name for name in (*self.contract.inputs, *self.contract.outputs)}
+        for name in self.contract.constants:
+            if self._tensors.get(name, "") not in engine.tensors:
+                wanted.pop(self._tensors.get(name, ""), None)  # the build may have made it a part of the plan
         if set(engine.tensors) != set(wanted):
             got = ", ".join(sorted(engine.tensors))
             raise ModelError(explain(where, f"the tensors {', '.join(sorted(wanted))}", got, self._home.choice.rebuild))
@@ -185,6 +207,8 @@ class TrtSession:
             asked = manifest.key.shapes.get(name, tensor.shape)
             # a file with batch 1 baked in may have been built for more
             entry = (1, *tensor.shape[1:]) if spec is not None and spec.shape[0] == 1 else tensor.shape
+            if spec is not None and name in self.contract.constants:
+                spec = replace(spec, dtype="float32")  # plans have no other type at their border
             if spec is None or spec.misfit(tensor.dtype, entry) or asked != tensor.shape:
                 got = f"{tensor.dtype} {list(tensor.shape)}"
                 raise ModelError(explain(f"{where}, {name}", str(spec), got, self._home.choice.rebuild))
