@@ -33,7 +33,7 @@ def ultralight_step(bgr: U8, box: Box, heard: F32, network: Network) -> F32:
     inner = crop[RIM_PX : RIM_PX + INNER_PX, RIM_PX : RIM_PX + INNER_PX]
     masked = cv2.rectangle(inner.copy(), HIDDEN, (0, 0, 0), -1)
     pictures = np.concatenate([inner.transpose(2, 0, 1), masked.transpose(2, 0, 1)])[None].astype(np.float32) / 255
-    made = network(pictures, heard)[0].transpose(1, 2, 0) * 255
+    made = network(np.asarray(pictures, np.float32), heard)[0].transpose(1, 2, 0) * 255
     crop[RIM_PX : RIM_PX + INNER_PX, RIM_PX : RIM_PX + INNER_PX] = made.astype(np.uint8)
     bgr[y0:y1, x0:x1] = cv2.resize(crop, (x1 - x0, y1 - y0))
     return np.asarray(pictures, np.float32)
@@ -46,7 +46,7 @@ def wav2lip_step(bgr: U8, box: Box, heard: F32, network: Network, size_px: int =
     masked = face.copy()
     masked[size_px // 2 :] = 0
     pictures = np.concatenate([masked, face], axis=2).transpose(2, 0, 1)[None].astype(np.float32) / 255
-    made = network(pictures, heard)[0].transpose(1, 2, 0) * 255
+    made = network(np.asarray(pictures, np.float32), heard)[0].transpose(1, 2, 0) * 255
     bgr[y0:y1, x0:x1] = cv2.resize(made.astype(np.uint8), (x1 - x0, y1 - y0))
     return np.asarray(pictures, np.float32)
 
