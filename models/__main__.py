@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.contract import ROLES, Contract, contract_names, load_contract
-from models.convert import PARTS, ConvertError, convert
+from models.convert import PARTS, TOPOLOGIES, ConvertError, convert
 from models.model_files import ModelFileError, add, folder, installed
 from models.tables import TableError
 
@@ -99,6 +99,8 @@ def _list() -> None:
 def _missing(contract: Contract) -> str:
     if contract.packaged:
         return "no file"
+    if contract.checkpoint and contract.name in TOPOLOGIES:
+        return f"no file; published as {contract.checkpoint}: python -m models convert CKPT --as {contract.name}"
     if contract.checkpoint:
         return f"no file; published as {contract.checkpoint}, to be exported to ONNX"
     return f"no file; published as {contract.file}"

@@ -362,7 +362,9 @@ def test_list_shows_every_contract_under_its_role(capsys: pytest.CaptureFixture[
     assert lines.index("swapper") < in_order["inswapper_128"] < lines.index("restorer")
     assert lines[in_order["inswapper_128"]] == "  inswapper_128            mine.onnx"
     assert lines[in_order["det_10g"]] == "  det_10g                  no file; published as det_10g.onnx"
-    assert lines[in_order["wav2lip_256"]].endswith("no file; published as wav2lip256.pth, to be exported to ONNX")
+    convertible = "no file; published as wav2lip256.pth: python -m models convert CKPT --as wav2lip_256"
+    assert lines[in_order["wav2lip_256"]].endswith(convertible)
+    assert lines[in_order["heygem_wenet"]].endswith("no file; published as wenetmodel.pt, to be exported to ONNX")
     assert lines[in_order["tiny_swapper"]].endswith("(drawn faces only)")
 
 
