@@ -34,7 +34,7 @@ class Fade:
     at one chroma sample, in codes: a blink, an opened mouth, a hand in front.
     """
 
-    pose: tuple[float, float] = (0.04, 0.16)
+    pose: tuple[float, float] = (0.015, 0.12)
     light: tuple[float, float] = (6.0, 30.0)
     local: tuple[float, float] = (12.0, 40.0)
 

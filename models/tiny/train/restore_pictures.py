@@ -149,6 +149,11 @@ def _feather(side: int) -> Floats:
     return np.asarray(np.minimum(rim[:, None], rim[None])[..., None], np.float32)
 
 
+def own_source(sample_target: Bytes) -> Bytes:
+    """The embedder's crop [112,112,3] of an aligned face [256,256,3]."""
+    return np.ascontiguousarray(resized(sample_target, _SWAP)[:112, 8:120])
+
+
 def pasted_swap(rng: np.random.Generator, pack: Swaps, sample_target: Bytes, source: Bytes) -> Bytes:
     """What the restorer meets: a frame's face swapped at 128 px and pasted back, cropped again at 256 px."""
     side = round(float(np.exp(rng.uniform(np.log(100.0), np.log(SIZE)))))

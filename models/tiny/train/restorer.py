@@ -90,16 +90,25 @@ class Part:
     embedder: Embedder | None
 
 
+def _is_own(index: int) -> bool:
+    """Whether a sample is swapped with its own identity: then the target itself is the sharp picture of the result.
+
+    A swap with another's is not quite the truth's face, and all that can be learnt of that is to hold back.
+    """
+    return index % 4 != 0
+
+
 def _swapped(folder: Path, data: store.Arrays, name: str) -> npt.NDArray[np.uint8]:
     """Every sample swapped by the pack in a folder and pasted; kept in the cache for the next run."""
     weights = (folder / "tiny_swapper.onnx").read_bytes() + (folder / "tiny_embedder.onnx").read_bytes()
-    kept = store.cache_folder() / f"swapped-{name}-{hashlib.sha256(weights).hexdigest()[:12]}.npy"
+    kept = store.cache_folder() / f"restored-swaps-{name}-{hashlib.sha256(weights).hexdigest()[:12]}.npy"
     if not kept.exists():
         pack, part = Pack(folder, threads=1), kept.with_suffix(".part.npy")
         maps = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=data["target"].shape)
         for i in range(len(maps)):
-            rng = np.random.default_rng([11, i])
-            maps[i] = restore_pictures.pasted_swap(rng, pack, np.array(data["target"][i]), np.array(data["source"][i]))
+            target = np.array(data["target"][i])
+            source = restore_pictures.own_source(target) if _is_own(i) else np.array(data["source"][i])
+            maps[i] = restore_pictures.pasted_swap(np.random.default_rng([11, i]), pack, target, source)
         maps.flush()
         part.replace(kept)
     return np.asarray(np.load(kept, mmap_mode="r"))
@@ -139,7 +148,7 @@ class _Batches:
         i, rng = int(self._rng.integers(len(part.data["truth"]))), self._rng
         mask = np.array(part.data["mask"][i])
         if part.swapped is not None and rng.random() < 0.6:
-            soft, sharp = np.array(part.swapped[i]), np.array(part.data["truth"][i])
+            soft, sharp = np.array(part.swapped[i]), np.array(part.data["target" if _is_own(i) else "truth"][i])
         else:
             sharp = np.array(part.data["truth" if rng.random() < 0.5 else "target"][i])
             soft = restore_pictures.spoil(rng, sharp)
