@@ -152,7 +152,7 @@ def test_a_prefix_can_be_given() -> None:
 
 
 def test_widths_are_read_off_a_weight_behind_any_prefix() -> None:
-    shapes = {"module.outc.conv.weight": (3, 16, 1, 1), "xoutc.conv.weight": (3, 99, 1, 1)}
+    shapes = {"xoutc.conv.weight": (3, 99, 1, 1), "module.outc.conv.weight": (3, 16, 1, 1)}
     assert keys.axis_size(shapes, "outc.conv.weight", 1) == 16
     assert keys.axis_size(shapes, "outc.conv.weight", 4) is None
     assert keys.axis_size(shapes, "inc.weight", 0) is None
