@@ -117,7 +117,10 @@ def build_profile(
 def shapes_of(
     role: str, file: ModelFile, profile: Profile, frame_sizes: Sequence[tuple[int, int]]
 ) -> list[dict[str, tuple[int, ...]]]:
-    """The static shapes in which a profile runs one model: a detector's passes, or the face counts of the others."""
+    """The static shapes in which a profile runs one model: a detector's passes, or the face counts of the others.
+
+    Those of the governor's rungs are among them, the profile's own first.
+    """
     if role == "detector":
         spec = file.contract.inputs["image"]
         height, width = read_onnx(file.path).inputs[file.tensors["image"]][1][-2:]
@@ -125,7 +128,8 @@ def shapes_of(
             # such a file runs at its own size only, in one pass
             axes = [{"n": 1, "h": height, "w": width}]
         else:
-            passes = [profile.detect.inputs_px(size, spec.multiple_of) for size in frame_sizes]
+            rungs = [replace(profile.detect, size_px=rung.detect_size_px) for rung in profile.ladder]
+            passes = [detect.inputs_px(size, spec.multiple_of) for detect in rungs for size in frame_sizes]
             unique = dict.fromkeys(size for one in passes for size in one)
             axes = [{"n": 1, "h": rows, "w": columns} for columns, rows in unique]
     else:
@@ -145,14 +149,15 @@ def _roles(models: Models) -> dict[str, str]:
 
 
 def _face_counts(file: ModelFile, profile: Profile) -> list[int]:
-    """1, 2, 4, ... up to the profile's faces where a batch can be made of the file, whatever its exporter baked in."""
+    """1, 2, 4, ... up to the profile's faces, and what its rungs have, where a batch can be made of the file, whatever
+    its exporter baked in."""
     if why_single(file):
         return [1]
     counts, count = [], 1
     while count < profile.track.faces:
         counts.append(count)
         count *= 2
-    return [*counts, profile.track.faces]
+    return sorted({*counts, *(rung.faces for rung in profile.ladder)})
 
 
 def _searched(clip: Path, reader: str, budget: Budget) -> str:

@@ -124,7 +124,8 @@ class Frame:
     Valid from decode until the slot comes round again. `meta` travels with the picture, unread by stages
     (the decoded frame's timing and side data). `is_detected`: the detector runs on this frame. From `face_count` on,
     the find half of a step fills in: `errors` are the ERROR bits of kernels.launch, `best_score` is the detector's
-    highest, below its threshold as well. `busy_ms` is what beginning the frame took on the host.
+    highest, below its threshold as well. `rung` of the governor's ladder is what the frame is worked on by, 0 being the
+    profile's own. `busy_ms` is what beginning the frame took on the host.
     """
 
     slot: int
@@ -136,6 +137,7 @@ class Frame:
     time_base: Fraction = Fraction(0)
     meta: Any = None
     is_detected: bool = True
+    rung: int = 0
     face_count: int = 0
     new_tracks: int = 0
     is_cut: bool = False

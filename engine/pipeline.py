@@ -24,6 +24,7 @@ from engine.backends.base import Backend, Session
 from engine.errors import ModelError
 from engine.frame import Frame
 from engine.identity import Identity, PictureReader, SourceFace, latents_of
+from engine.ladder import Find, find_for, finds_of, ladder_of, what_it_holds
 from engine.request import FaceChoice, check_request, find_models, parse_faces, restorer_way
 from engine.stages.crop import Crop
 from engine.stages.detect import Detect
@@ -42,6 +43,7 @@ from kernels.launch import Colour
 from models.model_files import ModelFile
 from models.spec import Spec
 from models.tables import TableError
+from profiles.ladder import Rung
 from profiles.profile import Profile, load_profile
 
 # the make half has a body for each: the restorer does nothing, restores, or what it changed is added again
@@ -52,7 +54,11 @@ __all__ = ["FaceChoice", "Pipeline", "open_backend_for", "open_pipeline", "parse
 
 @dataclass
 class Pipeline:
-    """The stages of one profile at one frame size, over a ring of frame slots. One thread steps it."""
+    """The stages of one profile at one frame size, over a ring of frame slots. One thread steps it.
+
+    `rung` of the ladder is what frames are begun by from now on: it may be set between two frames, costs nothing, and
+    tracks go on.
+    """
 
     profile: Profile
     backend: Backend
@@ -69,7 +75,11 @@ class Pipeline:
     enhance: Enhance | None
     identities: list[Identity]
     face_counts: tuple[int, ...]
+    ladder: tuple[Rung, ...]
+    finds: dict[Find, int]
+    rung: int = 0
     steps: int = 0
+    since_detected: int = 1000  # frames; as many as any rung's detect_every: the first one is detected on
     since_restored: int = 1000  # frames; as many as any profile's enhance.every: the first faces are restored at once
 
     def step(self, picture: Any, stream: Any = None) -> Frame:
@@ -86,11 +96,14 @@ class Pipeline:
         Raises InputError for an array of another size or type.
         """
         frame = picture if isinstance(picture, Frame) else self.take(picture, stream)
-        frame.is_detected = self.steps % self.profile.detect.every == 0
+        frame.rung, rung = self.rung, self.ladder[self.rung]
+        frame.is_detected = self.since_detected >= rung.detect_every
+        self.since_detected = 1 if frame.is_detected else self.since_detected + 1
         self.steps += 1
+        find = find_for(rung, detected=frame.is_detected)
         self.timings.on(frame.index, frame.pts)
         start = time.perf_counter_ns()
-        self.backend.replay(("find", frame.slot, frame.is_detected), partial(self._find, frame), frame)
+        self.backend.replay(("find", frame.slot, self.finds[find]), partial(self._find, frame, find), frame)
         frame.busy_ms = (time.perf_counter_ns() - start) / 1e6
         return frame
 
@@ -101,7 +114,7 @@ class Pipeline:
         """
         self.timings.on(frame.index, frame.pts)
         start = time.perf_counter_ns()
-        k = self.track.read(frame)
+        k = self.track.read(frame, self.ladder[frame.rung].faces)
         if self.identify is None:
             self._replay("make", self._make, frame, k, self._mode(frame, k))
         else:
@@ -133,23 +146,23 @@ class Pipeline:
         """Durations by stage."""
         return self.backend.timings
 
-    def _find(self, frame: Frame) -> None:
-        if frame.is_detected:
+    def _find(self, frame: Frame, find: Find) -> None:
+        if find.size_px:
             with self.backend.span("detect"):
-                self.detect(frame)
+                self.detect(frame, find.size_px)
         with self.backend.span("track"):
-            self.track(frame, detected=frame.is_detected)
+            self.track(frame, detected=find.size_px > 0, faces=find.faces)
 
     def _mode(self, frame: Frame, k: int) -> str:
         """What the restorer does on this frame, one of MODES; a new face has nothing to be added again."""
         self.since_restored += 1
         if self.enhance is None or k == 0:
             return ""
-        options = self.profile.enhance
-        if self.since_restored >= options.every or (options.reuse and frame.new_tracks):
+        reuse = self.profile.enhance.reuse
+        if self.since_restored >= self.ladder[frame.rung].enhance_every or (reuse and frame.new_tracks):
             self.since_restored = 0
             return "+restore"
-        return "+reuse" if options.reuse else ""
+        return "+reuse" if reuse else ""
 
     def _make(self, frame: Frame, k: int, mode: str = "") -> None:
         self._settle(frame, k)
@@ -182,9 +195,8 @@ class Pipeline:
 
         A body is run before the next one is asked for.
         """
-        for detected in (True, False) if self.profile.detect.every > 1 else (True,):
-            frame.is_detected = detected
-            yield "find", detected, partial(self._find, frame)
+        for find, variant in self.finds.items():
+            yield "find", variant, partial(self._find, frame, find)
         for rows in self.face_counts:
             if self.identify is not None:
                 yield "settle", rows, partial(self._settle, frame, rows)
@@ -244,13 +256,16 @@ def open_pipeline(
     source_face: SourceFace = "only",
     say: Callable[[str], None] = lambda line: None,
     backend: Backend | None = None,
+    governed: bool = False,
 ) -> Pipeline:
     """Everything that a run needs, allocated and warm; see `engine.open_pipeline`.
 
+    `governed`: with all that the rungs of the profile's governor need; else `ladder` has the profile's own only.
     A `backend` that the caller has opened (`open_backend_for`) becomes the pipeline's, which closes it; when this
     raises, it is the caller's still.
     """
     profile = _read_profile(profile)
+    ladder = ladder_of(profile, governed=governed)
     choice = parse_faces(faces)
     check_request(choice, sources, size)
     # read before any model is loaded: a wrong path is found at once
@@ -263,11 +278,14 @@ def open_pipeline(
     if profile.precision != "fp32" and (backend.name == "cpu" or profile.session != "tensorrt"):
         say(f"precision: that of the model files; {profile.precision} needs plans, which are for a GPU")
     try:
-        return _open(backend, profile, models, pictures, sources, choice, size, colour, source_face)
+        pipeline = _open(backend, profile, ladder, models, pictures, sources, choice, size, colour, source_face)
     except BaseException:
         if own:
             backend.close()
         raise
+    if len(ladder) > 1:
+        say(what_it_holds(ladder, profile.slots, pipeline.detect.other_bytes))
+    return pipeline
 
 
 def open_backend_for(profile: str | Path | Profile, *, say: Callable[[str], None] = lambda line: None) -> Backend:
@@ -288,6 +306,7 @@ def _read_profile(profile: str | Path | Profile) -> Profile:
 def _open(
     backend: Backend,
     profile: Profile,
+    ladder: tuple[Rung, ...],
     models: dict[str, ModelFile],
     pictures: dict[Path, npt.NDArray[np.uint8]],
     sources: Sequence[Path],
@@ -303,7 +322,8 @@ def _open(
     latents = latents_of(identities, models["swapper"])
 
     room = profile.track.faces
-    detect = Detect(backend, sessions["detector"], profile.detect, size, profile.track.cut_threshold)
+    sizes_px = [rung.detect_size_px for rung in ladder]
+    detect = Detect(backend, sessions["detector"], profile.detect, size, profile.track.cut_threshold, sizes_px)
     track = Track(backend, detect, profile.track, choice.select, len(sources))
     identify = None
     if choice.like:
@@ -331,7 +351,9 @@ def _open(
         paste=Paste(backend, crop, swapper.contract.outputs["output"], profile.opacity, room),
         enhance=_open_enhance(backend, profile, sessions, track.slots),
         identities=identities,
-        face_counts=backend.face_counts(room),
+        face_counts=tuple(sorted({*backend.face_counts(room), *(rung.faces for rung in ladder)})),
+        ladder=ladder,
+        finds=finds_of(ladder),
     )
     warm_up(pipeline)
     return pipeline
@@ -382,7 +404,9 @@ def warm_up(pipeline: Pipeline) -> None:
     if pipeline.identify is not None:
         pipeline.identify.embed.prepare(counts)
     frame = pipeline.frames[0]
-    pipeline.detect(frame)
+    for find in pipeline.finds:
+        if find.size_px:
+            pipeline.detect(frame, find.size_px)
     faces = pipeline.generate(frame, pipeline.crop(frame, 1))
     pipeline.paste(frame, faces, pipeline.mask(frame, faces))
     if pipeline.refine is not None:

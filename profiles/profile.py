@@ -8,6 +8,7 @@ from typing import Literal
 
 from kernels.launch_pixels import letterbox_size
 from models.tables import TableError, from_table, read_toml
+from profiles.ladder import Governor, Rung
 
 __all__ = ["Models", "Profile", "load_profile", "profile_names"]
 
@@ -180,6 +181,7 @@ class Profile:
     encode: Encode = field(default_factory=Encode)
     live: Live = field(default_factory=Live)
     budget_ms: Budget = field(default_factory=Budget)
+    governor: Governor = field(default_factory=Governor)
 
     def __post_init__(self) -> None:
         for role in ("swapper", "embedder") if self.task == "swap" else ("lipsync",):
@@ -229,6 +231,25 @@ class Profile:
         if self.detect.every > 1 and not self.models.refiner:
             raise ValueError(f"detect.every: wanted 1 without a refiner, got {self.detect.every}; name a refiner")
 
+    @property
+    def own(self) -> Rung:
+        """What the profile does by itself, as the uppermost rung."""
+        return Rung(
+            enhance_every=self.enhance.every if self.models.restorer else 0,
+            detect_every=self.detect.every,
+            detect_size_px=self.detect.size_px,
+            faces=self.track.faces,
+        )
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """What the profile does by itself, then every rung of its governor in full.
+
+        Raises ValueError for a rung that can't be there; `load_profile` asks, and whoever changed options asks again.
+        """
+        has_refiner = bool(self.models.refiner)
+        return self.governor.ladder(self.own, has_refiner=has_refiner, coast_frames=self.track.coast_frames)
+
 
 def profile_names() -> tuple[str, ...]:
     """The names of the profiles that come with the project, sorted."""
@@ -245,4 +266,10 @@ def load_profile(name: str | Path) -> Profile:
                 f"profile {name}: wanted one of {', '.join(profile_names())} or a .toml file, got {str(name)!r}; "
                 "correct the name"
             )
-    return from_table(Profile, read_toml(path), str(path) if path.parent != FOLDER else f"profiles/{path.name}")
+    where = str(path) if path.parent != FOLDER else f"profiles/{path.name}"
+    profile = from_table(Profile, read_toml(path), where)
+    try:
+        _ = profile.ladder
+    except ValueError as error:
+        raise TableError(f"{where}: {error}") from error
+    return profile

@@ -98,10 +98,10 @@ class TruthDetect:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._detect, name)
 
-    def __call__(self, frame: Frame) -> None:
+    def __call__(self, frame: Frame, size_px: int = 0) -> None:
         """Detect, then overwrite boxes, points, scores and count. Uploads, so it is for devices that replay nothing."""
         detect = self._detect
-        detect(frame)
+        detect(frame, size_px)
         truth = self._truth[self._input.at(self._steps)]
         self._steps += 1
         k = len(truth.boxes)

@@ -10,6 +10,7 @@ from engine.backends.base import Backend
 from engine.frame import Buffer, Frame, held_buffer
 from engine.stages.detect import Detect
 from kernels.launch import (
+    ERROR_FACES_FULL,
     STATUS_BEST_SCORE,
     STATUS_COUNT,
     STATUS_CUT,
@@ -66,8 +67,9 @@ class Track:
         for held in map(held_buffer, vars(self.tracks).values()):
             self.backend.upload(np.zeros(held.shape, held.dtype), held)
 
-    def __call__(self, frame: Frame, *, detected: bool) -> None:
-        """Fill the frame's faces and its status word."""
+    def __call__(self, frame: Frame, *, detected: bool, faces: int = 0) -> None:
+        """Fill the frame's faces, at most `faces` of them (0: as many as there is room for), and its status word."""
+        room = frame.faces if faces in (0, self.options.faces) else _narrowed(frame.faces, faces)
         track_into(
             self.backend,
             self.detect.candidates,
@@ -75,19 +77,34 @@ class Track:
             self.detect.cut,
             self.source_of_slot,
             self.tracks,
-            frame.faces,
+            room,
             select=self.select,
             detected=detected,
             max_misses=self.options.coast_frames,
         )
 
-    def read(self, frame: Frame) -> int:
-        """Wait for the frame's status word and take it over; returns how many faces there are."""
+    def read(self, frame: Frame, faces: int = 0) -> int:
+        """Wait for the frame's status word and take it over; returns how many faces there are.
+
+        `faces` as in the call: where there was room for fewer than the profile wants, that some were left is no error.
+        """
         status = self.backend.wait_status(held_buffer(frame.faces.status))
         frame.face_count, frame.new_tracks = int(status[STATUS_COUNT]), int(status[STATUS_NEW])
         frame.is_cut, frame.errors = frame.is_detected and bool(status[STATUS_CUT]), int(status[STATUS_ERRORS])
+        if 0 < faces < self.options.faces:
+            frame.errors &= ~ERROR_FACES_FULL
         frame.best_score = float(status[STATUS_BEST_SCORE : STATUS_BEST_SCORE + 1].view(np.float32)[0])
         return frame.face_count
+
+
+def _narrowed(faces: Faces, rows: int) -> Faces:
+    """The same memory with room for fewer faces; rows behind them are not written."""
+    held = {
+        name: held_buffer(tensor).rows(0, rows)
+        for name, tensor in vars(faces).items()
+        if name not in ("count", "status")
+    }
+    return Faces(**held, count=faces.count, status=faces.status)
 
 
 def _allocate_tracks(backend: Backend, slots: int) -> Tracks:
