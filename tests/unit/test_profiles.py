@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.request import check_encoder
+from engine.stages.mouth_layout import layout_of
 from models.contract import load_contract
 from models.tables import TableError
 from profiles.profile import load_profile, profile_names
@@ -15,11 +17,16 @@ from profiles.profile import load_profile, profile_names
 def test_every_profile_reads_and_its_models_fill_their_roles(name: str) -> None:
     profile = load_profile(name)
     assert profile.name == name
-    for role in ("detector", "refiner", "embedder", "swapper"):
+    for role in ("detector", "refiner", "embedder", "swapper", "lipsync", "encoder", "landmarks"):
         contract = getattr(profile.models, role)
         if contract:
-            assert load_contract(contract).role == role
-    assert profile.models.embedder in load_contract(profile.models.swapper).embedder
+            assert load_contract(contract).role == {"encoder": "audio_encoder"}.get(role, role)
+    if profile.task == "swap":
+        assert profile.models.embedder in load_contract(profile.models.swapper).embedder
+        return
+    generator = load_contract(profile.models.lipsync)
+    check_encoder(generator, load_contract(profile.models.encoder) if profile.models.encoder else None, name)
+    assert layout_of(generator).pictures
 
 
 def test_the_embedded_default_says_that_it_is_for_drawn_faces() -> None:
@@ -42,6 +49,9 @@ swapper = "inswapper_128"
     [
         ("[detect]\nevery = 2\n", "detect.every: wanted 1 without a refiner, got 2; name a refiner"),
         ("[detect]\nsize_px = 100\n", "detect.size_px: wanted a multiple of 32, got 100; correct the value"),
+        ("[lipsync]\nfeather = 0.6\n", "lipsync.feather: wanted 0 to 0.5, got 0.6; correct the value"),
+        ("[lipsync]\nbatch = 4\n", "lipsync.batch: wanted 1 to 3, got 4; correct the value"),
+        ("[lipsync]\nalike = 40.0\n", "lipsync.unlike: wanted 41.0 to 255, got 32.0; correct the value"),
         ("[track]\nfaces = 0\n", "track.faces: wanted 1 to 32, got 0; correct the value"),
         ("[paste]\nopacity = 1\n", "wanted only the keys backend, budget_ms, "),
         (
