@@ -143,6 +143,7 @@ def _roles(models: Models) -> dict[str, str]:
         "refiner": models.refiner,
         "embedder": models.embedder,
         "swapper": models.swapper,
+        "restorer": models.restorer,
         "occluder": models.occluder,
         "parser": models.parser,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,13 @@ from kernels.launch import (
     Candidates,
     Detections,
     Nv12,
+    copy_nv12_into,
     crop_into,
+    ellipse_mask_into,
     letterbox_into,
     letterbox_size,
     nms_into,
+    paste_into,
     reset_into,
     scrfd_decode_into,
     similarity_into,
@@ -72,6 +76,16 @@ def _floats(*shape: int) -> HostTensor:
 
 def _integers(*shape: int) -> HostTensor:
     return HostTensor(np.zeros(shape, dtype=np.int32))
+
+
+@dataclass(frozen=True)
+class _Cropped:
+    """One aligned crop [1, 3, S, S], its matrices, and a count of one."""
+
+    picture: F32
+    there: HostTensor
+    back: HostTensor
+    one: HostTensor
 
 
 class Samples:
@@ -130,6 +144,8 @@ class Samples:
                 raise BuildError("samples: wanted faces in the clip, got none; name a clip that shows some")
         if role == "swapper":
             return self._swapper_inputs()
+        if role == "restorer" and "swapper" in self.models:
+            return self._restorer_inputs()
         return [{"image": crop} for crop in self._crops(role, "image")]
 
     def _letterboxed(self) -> Iterator[tuple[F32, Nv12]]:
@@ -184,18 +200,41 @@ class Samples:
     def _crops(self, role: str, name: str) -> list[F32]:
         contract = self.models[role].contract
         spec = contract.inputs[name]
-        size = int(spec.shape[-1])
-        template = load_template(contract.template)
+        return [self._crop(view, points, spec, contract.template).picture for view, points in self._points]
+
+    def _crop(self, view: Nv12, points: F32, spec: Spec, template_name: str) -> _Cropped:
+        size, template = int(spec.shape[-1]), load_template(template_name)
         scaled = [(x * size / template.size_px, y * size / template.size_px) for x, y in template.points_px]
-        crops = []
-        for view, points in self._points:
-            there, back, flags, one = _floats(1, 2, 3), _floats(1, 2, 3), _integers(1), _integers(1)
-            one.array[0] = 1
-            similarity_into(self.target, HostTensor(points[None]), one, there, back, flags, template_px=scaled)
-            crop = _floats(1, 3, size, size)
-            crop_into(self.target, view, back, crop, **_normalisation(spec))
-            crops.append(crop.array)
-        return crops
+        there, back, flags, one = _floats(1, 2, 3), _floats(1, 2, 3), _integers(1), _integers(1)
+        one.array[0] = 1
+        similarity_into(self.target, HostTensor(points[None]), one, there, back, flags, template_px=scaled)
+        crop = _floats(1, 3, size, size)
+        crop_into(self.target, view, back, crop, **_normalisation(spec))
+        return _Cropped(crop.array, there, back, one)
+
+    def _restorer_inputs(self) -> Inputs:
+        """Crops of frames with another's face pasted on: softer than the frames, and all that a restorer looks at."""
+        swapper, restorer = self.models["swapper"], self.models["restorer"].contract
+        session = onnxruntime.InferenceSession(str(swapper.path), providers=["CPUExecutionProvider"])
+        spec, output = swapper.contract.inputs["target"], swapper.contract.outputs["output"]
+        mask = _floats(int(output.shape[-1]), int(output.shape[-1]))
+        ellipse_mask_into(self.target, mask)
+        height, width = self.frame_px[1] * 3 // 2, self.frame_px[0]
+        made: Inputs = []
+        for (view, points), feed in zip(self._points, self._swapper_inputs(), strict=True):
+            named = {swapper.tensors[name]: value for name, value in feed.items()}
+            face = np.ascontiguousarray(session.run([swapper.tensors["output"]], named)[0])
+            own = np.zeros((height, width), np.uint8)
+            copy_nv12_into(self.target, view, self._view(own))
+            cut = self._crop(view, points, spec, swapper.contract.template)
+            paste_into(
+                self.target, HostTensor(face), mask, cut.there, cut.back, cut.one, self._view(own), _integers(1, 4),
+                **_normalisation(output),
+            )  # fmt: skip
+            made.append(
+                {"image": self._crop(self._view(own), points, restorer.inputs["image"], restorer.template).picture}
+            )
+        return made
 
     def _swapper_inputs(self) -> Inputs:
         """Each face with the latent of another one, so that the network has something to change."""

@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         help="detector threshold; lower finds more (default: the profile's)",
     )
     run.add_argument("--opacity", type=float, default=None, help="0 to 1")
+    run.add_argument("--restorer", default=None, metavar="NAME", help="a restorer's contract (default: the profile's)")
+    run.add_argument("--enhance-every", type=int, default=None, metavar="N", help="restore faces on every N-th frame")
+    run.add_argument(
+        "--enhance-blend", type=float, default=None, metavar="X", help="how much of it is mixed in, 0 to 1"
+    )
     run.add_argument("--codec", choices=("h264", "hevc"), default=None, help="of the output video")
     run.add_argument("--quality", type=int, default=None, help="constant rate factor, 0 best to 51")
     run.add_argument("--preset", default=None, help="the encoder's speed preset")

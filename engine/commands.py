@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import engine
-from engine.errors import EngineError, InputError
+from engine.errors import EngineError, InputError, explain
 from engine.profiler.live_table import LiveTable
 from engine.profiler.options import Options, profiler_options
 from engine.profiler.session import ProfilerSession
@@ -106,7 +106,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     def swap(session: ProfilerSession) -> int:
         profile = _with(load_profile(chosen.profile), backend=chosen.backend, threads=chosen.threads)
-        profile = _with(profile, opacity=chosen.opacity)
+        profile = _with_restorer(_with(profile, opacity=chosen.opacity), chosen)
         profile = _with(
             profile,
             detect=_with(profile.detect, score_threshold=chosen.score_threshold),
@@ -260,6 +260,20 @@ def _say(console: Console, line: str) -> None:
 def _partial(error: BaseException) -> str:
     path = getattr(error, "partial_path", None)
     return f"; what was written so far is {path}" if path else ""
+
+
+def _with_restorer(profile: Profile, chosen: argparse.Namespace) -> Profile:
+    """The profile with the restorer that was asked for, if one was."""
+    profile = _with(
+        profile,
+        models=_with(profile.models, restorer=chosen.restorer),
+        enhance=_with(profile.enhance, every=chosen.enhance_every, blend=chosen.enhance_blend),
+    )
+    for flag, value in (("--enhance-every", chosen.enhance_every), ("--enhance-blend", chosen.enhance_blend)):
+        if value is not None and not profile.models.restorer:
+            got = f"profile {profile.name} without one"
+            raise InputError(explain(flag, "a restorer", got, "name one with --restorer"))
+    return profile
 
 
 def _with(options: T, **changes: Any) -> T:

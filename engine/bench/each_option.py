@@ -93,6 +93,11 @@ def variants(profile: Profile) -> dict[str, Profile | str]:
         add("models.refiner = none", part("models", refiner=""))
     for kinds in (("ellipse",), ("box",), ("erode_blur",), ("ellipse", "erode_blur")):
         add(f"mask = {' + '.join(kinds)}", part("mask", kinds=kinds))
+    if profile.models.restorer:
+        add("models.restorer = none", part("models", restorer=""))
+        for every in (1, 2, 5):
+            add(f"enhance.every = {every}", part("enhance", every=every))
+        add("enhance.every = 5, reuse = false", part("enhance", every=5, reuse=False))
     add("opacity = 0.5", replaced(opacity=0.5))
     add("track.min_cutoff = 1", part("track", min_cutoff=1.0))
     for threads in (1, 2, 4):
