@@ -171,17 +171,14 @@ def _write_part(
     made = made if isinstance(made, tuple) else (made,)
     known = {**full, **{name: value.numpy() for name, value in zip(kept.outputs, made, strict=True)}}
     inputs = {name: known[name] for name in cut.inputs}
-    half = (
-        require("models.convert.nets.blocks", "cut the network", "face-engine[train]")
-        .Method(network, cut.method)
-        .eval()
-    )
+    from models.convert.nets.blocks import Method  # needs PyTorch
+
+    half = Method(network, cut.method).eval()
     axes = {name: {0: "n"} for name in (*cut.inputs, *cut.outputs)}
     write_onnx(half, inputs, cut.outputs, axes, path, notes)
-    pair = {
-        name: np.concatenate([array, array[:, :, ::-1] if array.ndim > 2 else array]) for name, array in inputs.items()
-    }
-    runs = (inputs, {name: np.ascontiguousarray(array) for name, array in pair.items()})
+    # two samples at once: a tracer may have frozen the batch
+    pair = {name: np.concatenate([array, np.flip(array, -1)]) for name, array in inputs.items()}
+    runs = (inputs, pair)
     return max((_checked(half, path, run, cut.outputs) for run in runs), key=lambda one: one.share)
 
 

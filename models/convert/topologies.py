@@ -48,12 +48,14 @@ _WARPED = {
     "ref": Part("ref", ("reference",), _KEPT),
     "frame": Part("frame", ("source", *_KEPT), ("output",)),
 }
+# for a time its training took 8 frames before and 8 from a frame's own on: 256 or 32 channels of audio
+_ULTRALIGHT = "a person's checkpoint, full or half width, for windows of 8 frames (one for 16 has twice the channels)"
 _HEADS = r"conv_out(16|32)\."
 _WAV2LIP = Topology("wav2lip.pth or wav2lip_gan.pth", "wav2lip:build", {"side_px": 96})
 
 TOPOLOGIES: Mapping[str, Topology] = {
-    "ultralight_wenet": Topology("a person's checkpoint, full or half width", "ultralight:build", {"audio": "wenet"}),
-    "ultralight_hubert": Topology("a person's checkpoint, full or half width", "ultralight:build", {"audio": "hubert"}),
+    "ultralight_wenet": Topology(_ULTRALIGHT, "ultralight:build", {"audio": "wenet"}),
+    "ultralight_hubert": Topology(_ULTRALIGHT, "ultralight:build", {"audio": "hubert"}),
     "wav2lip_96": _WAV2LIP,
     "wav2lip_gan_96": _WAV2LIP,
     "wav2lip_256": Topology("LiveTalking's wav2lip256.pth", "wav2lip:build", {"side_px": 256}),

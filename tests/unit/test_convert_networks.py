@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import pickle
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 
 from models.__main__ import main
 from models.contract import load_contract
-from models.convert import TOPOLOGIES, ConvertError, convert, export
+from models.convert import TOPOLOGIES, Converted, ConvertError, convert, export
 from models.convert import run as conversion
 from models.model_files import add, recognise
 from models.twins import Count, count_twin
@@ -152,23 +153,35 @@ def expected(name: str) -> Count:
     return cost if isinstance(cost, Count) else count_twin(cost[0], **cost[1])
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_checkpoint_under_published_names_becomes_the_file_of_its_contract(name: str, tmp_path: Path) -> None:
-    network = seeded(name)
-    source = save(network, tmp_path / "published.pth", name)
-    made = convert(source, name)
+@pytest.fixture(scope="module", params=EVERY)
+def converted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Any, Converted]]:
+    """A network, and what its checkpoint was made into; emptied at once: the largest take 750 MB."""
+    folder = tmp_path_factory.mktemp("converted")
+    network = seeded(request.param)
+    yield network, convert(save(network, folder / "published.pth", request.param), request.param)
+    shutil.rmtree(folder)
+
+
+def test_a_checkpoint_under_published_names_becomes_the_file_of_its_contract(converted: tuple[Any, Converted]) -> None:
+    _, made = converted
+    contract, name = made.contract, made.contract.name
     place, prefix = PUBLISHED.get(name, ("", ""))
     assert (made.fit.part, made.fit.prefix, made.fit.unused) == (place, prefix, len(BESIDES.get(name, {})))
-    contract = load_contract(name)
-    assert made.path == tmp_path / contract.file
+    assert sorted(path.name for path in made.path.parent.iterdir()) == sorted(["published.pth", contract.file])
     assert recognise(made.path, name)[1] == {
         key: spec.names[0] for key, spec in (*contract.inputs.items(), *contract.outputs.items())
     }
-    model = onnx.load(str(made.path), load_external_data=False)
-    assert {item.domain: item.version for item in model.opset_import} == {"": export.OPSET}
+    assert {item.domain: item.version for item in onnx.load(str(made.path)).opset_import} == {"": export.OPSET}
     assert made.difference.share < 1e-4
-    # on input that the conversion did not see, against the weights by their published names
-    feeds = export.random_inputs(contract, export.TRACED, seed=9)
+
+
+def test_it_gives_what_the_weights_give_by_their_published_names(converted: tuple[Any, Converted]) -> None:
+    """On input that the conversion did not see."""
+    network, made = converted
+    name = made.contract.name
+    feeds = export.random_inputs(made.contract, export.TRACED, seed=9)
     given = [torch.from_numpy(value) for value in feeds.values()]
     with torch.no_grad():
         wanted = ORACLES[name](network.state_dict(), *given) if name in ORACLES else network(*given)
@@ -178,16 +191,14 @@ def test_a_checkpoint_under_published_names_becomes_the_file_of_its_contract(nam
         assert 1e-3 < largest < 1e4
         assert float(mine.std()) > 1e-4 * largest
         np.testing.assert_allclose(its, mine.numpy(), rtol=0, atol=2e-4 * max(1.0, largest))
-    assert list(tmp_path.glob("*.part")) == []
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_a_network_costs_what_its_twin_and_the_published_one_cost(name: str, tmp_path: Path) -> None:
-    cost = expected(name)
-    made = convert(save(seeded(name), tmp_path / "published.pth", name), name)
+def test_it_costs_what_its_twin_and_the_published_network_cost(converted: tuple[Any, Converted]) -> None:
+    _, made = converted
+    cost = expected(made.contract.name)
     assert made.parameters == pytest.approx(cost.parameters, rel=0.02)
-    feeds = export.random_inputs(load_contract(name), export.TRACED)
     if cost.macs:
+        feeds = export.random_inputs(made.contract, export.TRACED)
         assert counted(made.path, feeds) == pytest.approx(cost.macs, rel=0.02)
 
 
@@ -291,6 +302,18 @@ def test_a_file_that_does_not_fit_says_what_is_missing_extra_and_of_another_shap
 
 def test_the_weights_of_another_contract_are_named(tmp_path: Path) -> None:
     assert refused(mini(tmp_path), "dinet_mini_1").endswith("; it has the weights of dinet_mini_2: --as dinet_mini_2")
+
+
+def test_a_network_for_longer_windows_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels = importlib.import_module("models.convert.nets.ultralight").AUDIO_CHANNELS
+    with monkeypatch.context() as longer:
+        longer.setitem(channels, "hubert", 32)
+        torch.save(seeded("ultralight_hubert").state_dict(), tmp_path / "a.pth")
+    said = refused(tmp_path / "a.pth", "ultralight_hubert")
+    assert "(audio_model.conv1.conv.0.weight: wanted [32, 16, 1, 1], got [64, 32, 1, 1], " in said
+    assert said.endswith("for windows of 8 frames (one for 16 has twice the channels)")
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
