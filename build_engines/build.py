@@ -21,6 +21,7 @@ from build_engines.peak_memory import peak_memory_mb, reset_peak_memory
 from build_engines.samples import Samples, clip_size
 from build_engines.sensitivity import Budget
 from build_engines.simulate import Drift
+from build_engines.speech_samples import SPEECH_ROLES, SpeechSamples, speech_axes
 from build_engines.surgery import constants, static_shapes, why_single
 from build_engines.timings import keep_timings, load_timings
 from models.model_files import ModelFile, find
@@ -110,7 +111,8 @@ def build_profile(
                 if model is None:
                     samples = samples or Samples(clip, files, size_px=profile.detect.size_px, reader=reader)
                     scales, limits = flavour.binds_types, budget or Budget()
-                    model = Candidate(role, file, precision, samples, say, half_scales=scales, budget=limits)
+                    given: Any = SpeechSamples(role, file, shapes, precision, samples) if role in SPEECH_ROLES else samples
+                    model = Candidate(role, file, precision, given, say, half_scales=scales, budget=limits)
                 yield build_one(model, flavour, key, on_progress, searched=searched, run=run)
 
 
@@ -132,6 +134,8 @@ def shapes_of(
             passes = [detect.inputs_px(size, spec.multiple_of) for detect in rungs for size in frame_sizes]
             unique = dict.fromkeys(size for one in passes for size in one)
             axes = [{"n": 1, "h": rows, "w": columns} for columns, rows in unique]
+    elif role in SPEECH_ROLES:
+        axes = [{"n": count, **speech_axes(role, file.contract, profile)} for count in _batches(role, file, profile)]
     else:
         axes = [{"n": count} for count in _face_counts(file, profile)]
     return [static_shapes(file, one) for one in axes]
@@ -146,7 +150,15 @@ def _roles(models: Models) -> dict[str, str]:
         "restorer": models.restorer,
         "occluder": models.occluder,
         "parser": models.parser,
+        "lipsync": models.lipsync,
+        "encoder": models.encoder,
     }
+
+
+def _batches(role: str, file: ModelFile, profile: Profile) -> list[int]:
+    """1, and the powers of two up to the frames that a generator is given at once, where a batch can be made of it."""
+    most = profile.lipsync.batch if role == "lipsync" and not why_single(file) else 1
+    return sorted({1, most, *(1 << i for i in range(most.bit_length()) if 1 << i <= most)})
 
 
 def _face_counts(file: ModelFile, profile: Profile) -> list[int]:

@@ -129,6 +129,14 @@ class Samples:
             self._other_half.frames, self._other_half._points = self._to_calibrate_on, []
         return self._other_half.inputs(role)
 
+    def faces(self) -> list[tuple[Nv12, F32]]:
+        """(frame, points [5, 2]) of the faces that inputs are made of; frames live as long as this does."""
+        if not self._points:
+            self._points = _thinned(list(self._detected()), 2 * len(self.frames))
+            if not self._points:
+                raise BuildError("samples: wanted faces in the clip, got none; name a clip that shows some")
+        return self._points
+
     def detector_px(self) -> tuple[int, int]:
         """(width, height) of the detector's input for these frames, trimmed to the contract's multiple."""
         step = self.models["detector"].contract.inputs["image"].multiple_of
@@ -138,10 +146,7 @@ class Samples:
         """Feeds by the contract's input names, batch 1, for the network of a role, to verify on."""
         if role == "detector":
             return [{"image": image} for image, _ in self._letterboxed()]
-        if not self._points:
-            self._points = _thinned(list(self._detected()), 2 * len(self.frames))
-            if not self._points:
-                raise BuildError("samples: wanted faces in the clip, got none; name a clip that shows some")
+        self.faces()
         if role == "swapper":
             return self._swapper_inputs()
         if role == "restorer" and "swapper" in self.models:

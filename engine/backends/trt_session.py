@@ -151,7 +151,8 @@ class TrtSession:
         manifest = self._with_shapes(shapes)
         if manifest is not None:
             plan = self._opened(manifest)
-            return [(plan, self._addresses({**inputs, **outputs}) | self._constants(plan, inputs))]
+            given = {name: held for name, held in inputs.items() if not self._is_part_of(plan, name)}
+            return [(plan, self._addresses({**given, **outputs}) | self._constants(plan, inputs))]
         manifest = self._with_shapes({name: (1, *shape[1:]) for name, shape in shapes.items()})
         if manifest is None:
             there = "; ".join(_text(one.key.shapes) for one in self._manifests)
@@ -177,6 +178,10 @@ class TrtSession:
                 self._held[name] = self._backend.allocate(Spec("float32", there.shape))
                 self._backend.upload(np.full(there.shape, value, np.float32), self._held[name])
         return self._addresses({name: held for name, held in self._held.items() if name not in inputs})
+
+    def _is_part_of(self, plan: _Plan, name: str) -> bool:
+        """Whether the build made a constant of the contract a part of this plan, which then takes it no more."""
+        return name in self.contract.constants and self._tensors.get(name, "") not in plan.engine.tensors
 
     def _addresses(self, buffers: Mapping[str, Buffer]) -> dict[str, int]:
         return {self._tensors[name]: buffer.ptr for name, buffer in buffers.items()}

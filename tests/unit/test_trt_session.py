@@ -117,6 +117,24 @@ def test_a_session_binds_once_by_name_and_then_only_enqueues(wheel: str) -> None
     assert rig.driver.races.found == []
 
 
+def test_a_constant_that_the_build_made_a_part_of_the_plan_is_not_bound() -> None:
+    """As a streaming encoder's offset, which its caller passes to every kind of session."""
+    model, rig = refiner_plans(RTX, 1), Rig(RTX)
+    session = rig.open(model)
+    image, points = rig.buffer(1, 3, 96, 96, fill=0.25), rig.buffer(1, 5, 2)
+    [manifest] = session._manifests
+    session._opened(manifest)
+    offset = Spec("int64", (1,), names=("offset",))
+    session.contract = dataclasses.replace(
+        session.contract, inputs={**session.contract.inputs, "offset": offset}, constants={"offset": 100.0}
+    )
+    session._tensors = {**session._tensors, "offset": "offset"}
+    session._with_shapes = lambda shapes: manifest if "offset" in shapes else None  # type: ignore[method-assign]
+    held = rig.backend.allocate(offset)
+    session.run({"image": image, "offset": held}, {"points": points})
+    assert np.allclose(rig.backend.to_host(points), expected(model, 1, 0.25), atol=1e-5)
+
+
 @pytest.mark.parametrize("wheel", [OLD, RTX])
 def test_a_recorded_session_replays_at_its_addresses(wheel: str) -> None:
     model, rig = refiner_plans(wheel, 1), Rig(wheel)
