@@ -19,7 +19,8 @@ DEPTH = 4  # how deep a file nests its state dicts: {"state_dict": {"net_g": {..
 SHOWN = 3  # names written out of each kind of fault
 # where a file holds several states of one network, the averaged one is what its users run
 PREFERRED = ("params_ema", "ema", "params", "net_g", "netG", "generator", "state_dict", "model")
-_COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
+# what norms count while they train, synchronised ones (DINet's) too
+_COUNTERS = re.compile(r"(^|\.)(num_batches_tracked|_tmp_running_(mean|var)|_running_iter)$")
 
 
 @dataclass(frozen=True)
