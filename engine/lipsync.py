@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from engine.audio.conditions import Conditions
 from engine.audio.encoders import Encoder, Loudness, Span
+from engine.audio.shapes import ShapeFilter
 from engine.backends.base import Backend
 from engine.errors import InputError, ModelError, explain
 from engine.frame import Frame, held_buffer
@@ -266,18 +267,26 @@ def open_lipsync(
 
 
 def open_listen(
-    profile: str | Path | Profile, *, fps: Fraction, backend: Backend, loudness: Loudness | None = None
+    profile: str | Path | Profile,
+    *,
+    fps: Fraction,
+    backend: Backend,
+    loudness: Loudness | None = None,
+    shapes: ShapeFilter | None = None,
 ) -> Listen:
     """The ear of a profile alone: what its generator takes of a sound, without the generator.
 
-    For hosts that draw the mouth themselves, as DH_live's do from six shapes a frame. Neither generator nor template
-    need be there.
+    For hosts that draw the mouth themselves, as DH_live's do from six shapes a frame, which `shapes` keeps within what
+    a mouth can do. Neither generator nor template need be there. Frames count with the sound, so that lips never
+    repeat with the template.
     """
     profile = _read(profile)
     generator = _generator(profile)
     encoder = find_encoder(profile)
     check_encoder(generator, None if encoder is None else encoder.contract, f"profile {profile.name}")
-    return _listen(backend, profile.lipsync, generator, encoder, fps, loudness)
+    listen = _listen(backend, profile.lipsync, generator, encoder, fps, loudness)
+    listen.shapes = shapes
+    return listen
 
 
 def _read(profile: str | Path | Profile) -> Profile:

@@ -4,7 +4,8 @@
       -> rows of mel bands            mel.py, stream.py             what an encoder or a generator was trained on
       -> vectors of an encoder        encoders.py, network.py       one model session
       -> one array a video frame      windows.py, conditions.py     which vectors belong to frame n
-    clock.py says which frame a sample belongs to; speech.py whether anybody speaks, and how clean the sound is.
+    clock.py says which frame a sample belongs to; speech.py whether anybody speaks, and how clean the sound is;
+    shapes.py keeps DH_live's mouth shapes within what a mouth can do.
 
     sound = PcmInput(48000, 2, to_rate_hz=16000)
     conditions = Conditions(load_contract("wav2lip_96"), Fraction(25))

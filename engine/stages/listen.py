@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.audio.conditions import Conditions
+from engine.audio.shapes import ShapeFilter
 from engine.audio.speech import SpeechGate, SpeechOptions
 from engine.timing import Timings
 
@@ -37,10 +38,18 @@ class Listen:
 
     `rate_hz` is that of the samples; `look_ahead_ms` the sound behind a frame's instant that it waits for, None where
     it waits for the sound's end. `ahead_frames`: how far `speaks` looks, at no further wait. Times itself as "listen".
+    `shapes` is for conditions that are weights of mouth shapes.
     """
 
-    def __init__(self, conditions: Conditions, timings: Timings, speech: SpeechOptions | None = None) -> None:
-        self.conditions, self.timings = conditions, timings
+    def __init__(
+        self,
+        conditions: Conditions,
+        timings: Timings,
+        speech: SpeechOptions | None = None,
+        *,
+        shapes: ShapeFilter | None = None,
+    ) -> None:
+        self.conditions, self.timings, self.shapes = conditions, timings, shapes
         self.clock, self.rate_hz = conditions.clock, conditions.rate_hz
         self.gate = SpeechGate(self.clock, speech)
         self.look_ahead_ms = conditions.look_ahead_ms
@@ -87,7 +96,8 @@ class Listen:
         while self._arrays and len(self._speaks) > ahead:
             speaks = any(list(self._speaks)[: self.ahead_frames + 1])
             self._speaks.popleft()
-            found.append(Heard(self._frame, self._arrays.popleft(), speaks))
+            array = self._arrays.popleft()
+            found.append(Heard(self._frame, self.shapes(array) if self.shapes is not None else array, speaks))
             self._frame += 1
         return found
 
@@ -95,3 +105,5 @@ class Listen:
         self._arrays.clear()
         self._speaks.clear()
         self._frame = 0
+        if self.shapes is not None:
+            self.shapes.reset()

@@ -13,8 +13,10 @@ import pytest
 
 from engine.audio.conditions import Conditions
 from engine.audio.encoders import Encoder, Span
+from engine.audio.shapes import ShapeFilter
 from engine.backends import open_backend
 from engine.backends.base import Backend
+from engine.errors import InputError
 from engine.lipsync import LipsyncPipeline, open_listen
 from engine.stages.listen import Heard, Listen
 from engine.timing import Timings
@@ -142,6 +144,41 @@ def test_the_ear_alone_gives_dh_lives_six_shapes_a_frame(paths: dict[str, Path],
     # 4 vectors that are left out, and the last one's window
     assert listen.look_ahead_ms is not None
     assert 160 <= listen.look_ahead_ms <= 200 + 40
+
+
+def test_weights_of_an_impossible_mouth_are_softened_by_the_last_possible_ones() -> None:
+    upper, lower = np.array([10, 0, -100], np.float32), np.array([0, 20, 0], np.float32)
+    keep = ShapeFilter(upper, lower, scale=0.5)
+
+    def given(*weights: float) -> list[float]:
+        return [float(value) for value in keep(np.array(weights, np.float32))]
+
+    assert given(0.0, 2.0, 0.0) == [0.0, 1.0, 0.0]  # the lips 20 apart: possible
+    assert given(4.0, 0.0, 0.0) == [1.0, 0.5, 0.0]  # 20 through each other: half of the last
+    assert given(0.0, 0.0, 1.0) == [0.0, 0.5, 0.25]  # 50 apart, more than 45; the last possible ones still count
+    assert given(0.0, 0.0, 0.9) == pytest.approx([0.0, 0.0, 0.45])  # 45 to the digit: possible
+    keep.reset()
+    assert given(4.0, 0.0, 0.0) == [1.0, 0.0, 0.0]  # nothing before: half of the way from rest
+    with pytest.raises(
+        InputError, match=r"ShapeFilter: wanted two rows of one length, a value for each shape, got \[3"
+    ):
+        ShapeFilter(upper, lower[:2])
+
+
+def test_the_ear_filters_shapes_and_forgets_them_with_the_sound(paths: dict[str, Path], backend: Backend) -> None:
+    profile, sound = lipsync_profile("dinet_mini_2", encoder="dh_live_audio2bs"), speech(1.0)
+    rows = np.random.default_rng(4).normal(0, 200, (2, 6)).astype(np.float32)
+    with files_in_place(paths):
+        plain = open_listen(profile, fps=Fraction(25), backend=backend)
+        listen = open_listen(profile, fps=Fraction(25), backend=backend, shapes=ShapeFilter(rows[0], rows[1]))
+    alone = ShapeFilter(rows[0], rows[1])
+    wanted = [alone(one.condition) for one in in_pieces(plain, sound, 640)]
+    for _ in range(2):
+        found = [one.condition for one in in_pieces(listen, sound, 640)]
+        assert all(np.array_equal(one, two) for one, two in zip(found, wanted, strict=True))
+    assert not all(
+        np.array_equal(one, two.condition) for one, two in zip(wanted, in_pieces(plain, sound, 640), strict=True)
+    )
 
 
 def test_warming_up_leaves_nothing_behind(paths: dict[str, Path], backend: Backend) -> None:
