@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +27,7 @@ from engine.video.source import DecodedFrame, PassThrough, Source
 from engine.video.turn import turned, upright_turn_deg
 from kernels.launch import ERROR_FACES_FULL
 
-__all__ = ["Steps", "run_video", "what_to_know", "write_frame"]
+__all__ = ["Steps", "forget_locals", "run_video", "what_to_know", "write_frame"]
 
 log = logging.getLogger("engine.runner")
 
@@ -59,6 +60,7 @@ def run_video(
     for thread in threads:
         thread.join()
     if ring.failure is not None:
+        forget_locals(ring.failure)
         partial = sink.abort()
         what = "Ctrl-C" if isinstance(ring.failure, KeyboardInterrupt) else str(ring.failure)
         log.error("run ended early after %d frames: %s", result.frames, what)
@@ -70,12 +72,24 @@ def run_video(
     try:
         sink.close()
     except BaseException as error:
+        forget_locals(error)
         error.partial_path = sink.abort()  # type: ignore[attr-defined]
         error.frames_written = result.frames  # type: ignore[attr-defined]
         raise
     result.wall_s = time.perf_counter() - start
     result.notes += [*source.notes, *sink.notes, *what_to_know(pipeline, result)]
     return result
+
+
+def forget_locals(error: BaseException) -> None:
+    """Empty the frames that an error came through: a packet among their locals would keep the encoder, and with it
+    NVENC's session, beyond the device's stream that it reads on."""
+    chain: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in chain:
+        chain.append(one)
+        traceback.clear_frames(one.__traceback__)
+        one = one.__cause__ or one.__context__
 
 
 def what_to_know(pipeline: Pipeline, result: RunResult) -> list[str]:

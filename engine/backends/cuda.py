@@ -12,7 +12,7 @@ import numpy.typing as npt
 from engine.backends.base import Counters, Session
 from engine.backends.device_memory import DeviceArray, Pool
 from engine.backends.driver import Driver, Event, Pinned, Stream
-from engine.backends.foreign import foreign_array, foreign_stream, nv12_planes
+from engine.backends.foreign import ForeignArray, foreign_array, foreign_stream, nv12_planes, release_all
 from engine.backends.frame_slots import ALIGN_BYTES, EdgeDownload, FrameSlots
 from engine.backends.graph import Recorder, Recording
 from engine.backends.spans import Spans
@@ -148,36 +148,49 @@ class CudaBackend:
     def load_device_planes(self, planes: Sequence[Any], frame: Nv12Buffer) -> None:
         """A decoder's surfaces (y, uv): read once, on the decode stream, and held until that has run."""
         where = "load_device_planes"
-        held = [foreign_array(plane, reader=self.decode, where=where) for plane in planes]
+        held: list[ForeignArray] = []
+        try:
+            for plane in planes:
+                held.append(foreign_array(plane, reader=self.decode, where=where))
+            self._refuse_other_planes(held, frame, where)
+        except BaseException:
+            release_all(held)
+            raise
+        self.counters.frame_copies += 1
+        self._slots.load_device(held, frame)
+
+    def _refuse_other_planes(self, held: list[ForeignArray], frame: Nv12Buffer, where: str) -> None:
         half = ((frame.height_px + 1) // 2, (frame.width_px + 1) // 2)
         shapes = [(frame.height_px, frame.width_px), (*half, 2)]
         got = [plane.shape if len(plane.shape) == 3 or i == 0 else (plane.shape[0], plane.shape[1] // 2, 2)
                for i, plane in enumerate(held)]  # fmt: skip
         if got != shapes or any(plane.dtype != "uint8" or not plane.on_device for plane in held):
-            for plane in held:
-                plane.release()
             do = "decode to NV12 of the size that the pipeline was opened for"
             raise DeviceError(explain(where, f"uint8 {shapes} in device memory", got, do))
-        self.counters.frame_copies += 1
-        self._slots.load_device(held, frame)
 
     def take(self, array: Any, frame: Nv12Buffer, stream: Any = None) -> None:
         """NV12 of another library in device or host memory, into a working frame."""
         where = "pipeline.step"
         held = foreign_array(array, reader=self.decode if stream is None else None, where=where)
-        width, height = frame.width_px, frame.height_px
-        y_ptr, uv_ptr, pitch = nv12_planes(held, width, height, where)
-        if not held.on_device:
-            host = held.owner[1]
-            self.load_planes((host[:height, :width], host[height:, : (width + 1) // 2 * 2]), frame)
-            return
-        if held.device_index != self.driver.facts.index:
-            do = "copy it to the pipeline's GPU"
-            wanted = f"memory of CUDA device {self.driver.facts.index}"
-            raise InputError(explain(where, wanted, f"CUDA device {held.device_index}", do))
-        after = held.after if stream is None else foreign_stream(stream, where)
+        try:
+            y_ptr, uv_ptr, pitch = nv12_planes(held, frame.width_px, frame.height_px, where)
+            if not held.on_device:
+                self._take_host(held.owner[1], frame)
+                return
+            if held.device_index != self.driver.facts.index:
+                do = "copy it to the pipeline's GPU"
+                wanted = f"memory of CUDA device {self.driver.facts.index}"
+                raise InputError(explain(where, wanted, f"CUDA device {held.device_index}", do))
+            after = held.after if stream is None else foreign_stream(stream, where)
+        except BaseException:
+            held.release()
+            raise
         self.counters.frame_copies += 1
         self._slots.load_device(held.nv12(y_ptr, uv_ptr, pitch, after), frame)
+
+    def _take_host(self, array: npt.NDArray[np.uint8], frame: Nv12Buffer) -> None:
+        height, width = frame.height_px, frame.width_px
+        self.load_planes((array[:height, :width], array[height:, : (width + 1) // 2 * 2]), frame)
 
     def download(self, frame: Nv12Buffer) -> EdgeDownload:
         """Start the copy of a frame to pinned memory, on the encode stream."""

@@ -125,12 +125,18 @@ class CudaDriver(Driver):
     def _call(self, name: str, *args: Any) -> Any:
         """One call: counted, on this device's context, its status turned into an error."""
         self._enter(name)
+        return self._ask(name, *args)
+
+    def _ask(self, name: str, *args: Any) -> Any:
         status, *values = getattr(self._cu, name)(*args)
         if status != self._success:
             self._check(name, status)
         return values[0] if len(values) == 1 else values
 
     def _enter(self, name: str) -> None:
+        if self._closed:
+            do = "end the threads that use it before close"
+            raise DeviceError(explain(name, "an open device", "one that was closed", do))
         if self._poisoned:
             raise PoisonedError(explain(name, "a working context", "one that an earlier error lost", "start again"))
         if self._context is not None and not getattr(self._thread, "entered", False):
@@ -144,7 +150,7 @@ class CudaDriver(Driver):
         words = [self._cu.cuGetErrorName(status)[1], self._cu.cuGetErrorString(status)[1]]
         text = [word.decode() if isinstance(word, bytes) else str(status) for word in words]
         error = cuda_error(name, text[0], text[1], self.at)
-        self._poisoned = isinstance(error, PoisonedError)
+        self._poisoned |= isinstance(error, PoisonedError)
         raise error
 
     def stream(self, name: str, priority: Priority) -> Stream:
@@ -297,25 +303,35 @@ class CudaDriver(Driver):
         """One launch."""
         self._call("cuGraphLaunch", graph, stream)
 
+    def drop_graph(self, graph: Graph) -> None:
+        """The driver keeps what still runs until it has run."""
+        self._graphs.remove(graph)
+        self._call("cuGraphExecDestroy", graph)
+
     def close(self) -> None:
         """A lost context can't be asked for anything: its memory goes with the process."""
         if self._closed:
             return
-        self._closed = True
-        if self._poisoned or self._context is None:
-            return
         self.at = "close"
-        self._call("cuCtxSynchronize")
+        is_alive = not self._poisoned and self._context is not None
+        if is_alive:
+            self._enter("cuCtxSynchronize")
+        self._closed = True  # from here on every other thread is refused
+        if is_alive:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._ask("cuCtxSynchronize")
         for graph in self._graphs:
-            self._call("cuGraphExecDestroy", graph)
+            self._ask("cuGraphExecDestroy", graph)
         for event in self._events:
-            self._call("cuEventDestroy", event)
+            self._ask("cuEventDestroy", event)
         for module in self._modules:
-            self._call("cuModuleUnload", module)
+            self._ask("cuModuleUnload", module)
         for ptr in self._device_memory:
-            self._call("cuMemFree", ptr)
+            self._ask("cuMemFree", ptr)
         for address in self._host_memory:
-            self._call("cuMemFreeHost", address)
+            self._ask("cuMemFreeHost", address)
         for stream in self._streams:
-            self._call("cuStreamDestroy", stream)
-        self._call("cuDevicePrimaryCtxRelease", self._device)
+            self._ask("cuStreamDestroy", stream)
+        self._ask("cuDevicePrimaryCtxRelease", self._device)

@@ -1,12 +1,13 @@
 """DLPack capsules, written and read with ctypes: how arrays cross to and from other libraries without a copy.
 
-Only what its version 0.x layout holds, which every consumer takes.
+Only what its version 0.x layout holds, which every consumer takes. A capsule of ours is NumPy's, with the device put
+in: capsules die in other libraries' threads and in the middle of other errors, and NumPy's destructor and deleter, in
+C, are made for that. One in Python would lose the error that is under way.
 """
 
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -41,16 +42,12 @@ class _Managed(ctypes.Structure):
     _fields_ = [("tensor", _Tensor), ("manager", ctypes.c_void_p), ("deleter", ctypes.c_void_p)]
 
 
-_Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
-_Destructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-_api = ctypes.pythonapi
-_api.PyCapsule_New.restype = ctypes.py_object
-_api.PyCapsule_New.argtypes = [ctypes.c_void_p, ctypes.c_char_p, _Destructor]
-_api.PyCapsule_IsValid.restype = ctypes.c_int
-_api.PyCapsule_GetPointer.restype = ctypes.c_void_p
-_api.PyCapsule_SetName.restype = ctypes.c_int
-_by_object = (ctypes.py_object, ctypes.c_char_p)
+# Python's own functions, and a deleter that may be one: with the interpreter's lock held
+_Deleter = ctypes.PYFUNCTYPE(None, ctypes.POINTER(_Managed))
+_OF_CAPSULE = (ctypes.py_object, ctypes.c_char_p)
+_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, *_OF_CAPSULE)(("PyCapsule_IsValid", ctypes.pythonapi))
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, *_OF_CAPSULE)(("PyCapsule_GetPointer", ctypes.pythonapi))
+_rename = ctypes.PYFUNCTYPE(ctypes.c_int, *_OF_CAPSULE)(("PyCapsule_SetName", ctypes.pythonapi))
 
 
 @dataclass(frozen=True)
@@ -66,29 +63,16 @@ class Unpacked:
     release: Callable[[], None]
 
 
-_lent: dict[int, tuple[Any, ...]] = {}
-_lent_lock = threading.Lock()
+class _Lent:
+    """Memory as NumPy takes it over without a look at it; dies with the last array or capsule of it."""
 
+    def __init__(self, table: dict[str, Any], owner: object, on_release: Callable[[], None] | None) -> None:
+        self.__array_interface__ = table
+        self.owner, self._on_release = owner, on_release
 
-def _delete(managed: Any) -> None:
-    """Called by the consumer, from any thread, when it has done with the memory."""
-    with _lent_lock:
-        held = _lent.pop(ctypes.addressof(managed.contents), None)
-    if held is not None and held[-1] is not None:
-        held[-1]()
-
-
-def _destroy(capsule: int | None) -> None:
-    """A capsule that nobody consumed gives its tensor back itself."""
-    # the object is being torn down: it is named by its address alone, so that no reference is taken
-    is_valid = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", _api))
-    get = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_GetPointer", _api))
-    if is_valid(capsule, _NAME):
-        _delete(ctypes.cast(get(capsule, _NAME), ctypes.POINTER(_Managed)))
-
-
-# kept for as long as the module is: C holds their addresses
-_deleter, _destructor = _Deleter(_delete), _Destructor(_destroy)
+    def __del__(self) -> None:
+        if self._on_release is not None:
+            self._on_release()
 
 
 def pack(
@@ -108,45 +92,51 @@ def pack(
     kind = np.dtype(dtype)
     if kind.kind not in _CODES:
         raise TypeError(f"DLPack: wanted integers or floats, got {dtype}; view the buffer as one of them")
-    ndim = len(shape)
-    extents, steps = (ctypes.c_int64 * ndim)(*shape), (ctypes.c_int64 * ndim)(*strides)
-    managed = _Managed(
-        _Tensor(ptr, device[0], device[1], ndim, _CODES[kind.kind], 8 * kind.itemsize, 1, extents, steps, 0),
-        None,
-        ctypes.cast(_deleter, ctypes.c_void_p),
-    )
-    address = ctypes.addressof(managed)
-    with _lent_lock:
-        _lent[address] = (managed, extents, steps, owner, on_release)
-    return _api.PyCapsule_New(address, _NAME, _destructor)
+    table = {
+        "version": 3,
+        "shape": shape,
+        "typestr": kind.str,
+        "data": (ptr, False),
+        "strides": tuple(step * kind.itemsize for step in strides),
+    }
+    capsule = np.asarray(_Lent(table, owner, on_release)).__dlpack__()
+    tensor = ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
+    tensor.device_type, tensor.device_id = device
+    return capsule
 
 
 def unpack(capsule: Any) -> Unpacked:
     """Take a capsule's tensor over; raises TypeError for something else, or one that was taken already."""
-    is_valid = ctypes.CFUNCTYPE(ctypes.c_int, *_by_object)(("PyCapsule_IsValid", _api))
-    if not is_valid(capsule, _NAME):
+    if not _is_valid(capsule, _NAME):
         raise TypeError(f"DLPack: wanted a fresh capsule {_NAME.decode()}, got {capsule!r}; export the array again")
-    get = ctypes.CFUNCTYPE(ctypes.c_void_p, *_by_object)(("PyCapsule_GetPointer", _api))
-    rename = ctypes.CFUNCTYPE(ctypes.c_int, *_by_object)(("PyCapsule_SetName", _api))
-    managed = ctypes.cast(get(capsule, _NAME), ctypes.POINTER(_Managed))
-    rename(capsule, _USED)
-    tensor = managed.contents.tensor
-    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
-    strides = tuple(tensor.strides[i] for i in range(tensor.ndim)) if tensor.strides else _dense(shape)
-    taken = [False]
+    managed = ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Managed))
+    _rename(capsule, _USED)
+    left = [managed]
 
     def release() -> None:
-        if not taken[0]:
-            taken[0] = True
-            if managed.contents.deleter:
-                _Deleter(managed.contents.deleter)(managed)
+        try:
+            one = left.pop()
+        except IndexError:
+            return
+        if one.contents.deleter:
+            _Deleter(one.contents.deleter)(one)
 
+    try:
+        return _read(managed.contents.tensor, release)
+    except BaseException:
+        release()
+        raise
+
+
+def _read(tensor: _Tensor, release: Callable[[], None]) -> Unpacked:
+    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
+    strides = tuple(tensor.strides[i] for i in range(tensor.ndim)) if tensor.strides else _dense(shape)
     name = f"{_KINDS.get(tensor.code, '?')}{tensor.bits // 8}"
     return Unpacked(
         ptr=int(tensor.data or 0) + int(tensor.byte_offset),
         shape=shape,
         strides=strides,
-        dtype=_dtype(name),
+        dtype=_dtype(name if tensor.lanes == 1 else f"{name}x{tensor.lanes}"),
         device_type=int(tensor.device_type),
         device_id=int(tensor.device_id),
         release=release,

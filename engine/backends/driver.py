@@ -72,7 +72,7 @@ class Copy2d:
 
 
 class Driver(Protocol):
-    """One device's primary context. Every method may be called from any thread.
+    """One device's primary context. Every method may be called from any thread, and raises DeviceError after `close`.
 
     Copies and launches return at once and run in the order of their stream. Raises DeviceError, and PoisonedError
     once the context is lost. `calls` counts calls by the driver's own names; `at` says in errors what was running.
@@ -183,6 +183,10 @@ class Driver(Protocol):
 
     def replay(self, graph: Graph, stream: Stream) -> None:
         """Run a graph."""
+        ...
+
+    def drop_graph(self, graph: Graph) -> None:
+        """Give a graph back that nobody replays any more; what of it still runs comes to its end."""
         ...
 
     def close(self) -> None:

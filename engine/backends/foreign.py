@@ -16,7 +16,7 @@ from engine.backends.dlpack import CPU, CUDA, CUDA_MANAGED, unpack
 from engine.backends.driver import LEGACY_STREAM, Stream
 from engine.errors import InputError, explain
 
-__all__ = ["ForeignArray", "foreign_array", "foreign_stream", "nv12_planes"]
+__all__ = ["ForeignArray", "foreign_array", "foreign_stream", "nv12_planes", "release_all"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ def foreign_array(array: Any, *, reader: Stream | None, where: str) -> ForeignAr
         wanted = "an array with DLPack or __cuda_array_interface__"
         raise InputError(explain(where, wanted, type(array).__name__, "pass an array")) from error
     return _of_interface(table, array, where)
+
+
+def release_all(arrays: list[ForeignArray]) -> None:
+    """Let arrays go, and empty the list."""
+    while arrays:
+        arrays.pop(0).release()
 
 
 def foreign_stream(stream: Any, where: str) -> Stream:
@@ -120,9 +126,11 @@ def _of_dlpack(array: Any, reader: Stream | None, where: str) -> ForeignArray:
             raise InputError(explain(where, "memory of the host or of CUDA", f"DLPack device {kind}", "copy it there"))
         if reader is not None:
             try:
-                return _unpacked(array.__dlpack__(stream=int(reader)), None, index)
+                ordered = array.__dlpack__(stream=int(reader))
             except (TypeError, NotImplementedError):
                 pass  # PyAV's planes order nothing
+            else:
+                return _unpacked(ordered, None, index)
         return _unpacked(array.__dlpack__(), LEGACY_STREAM, index)
     except (AttributeError, BufferError, TypeError, RuntimeError) as error:
         do = "export the array with DLPack, or pass a NumPy array"
@@ -131,7 +139,11 @@ def _of_dlpack(array: Any, reader: Stream | None, where: str) -> ForeignArray:
 
 def _unpacked(capsule: Any, after: Stream | None, index: int) -> ForeignArray:
     held = unpack(capsule)
-    size = np.dtype(held.dtype).itemsize
+    try:
+        size = np.dtype(held.dtype).itemsize
+    except TypeError:
+        held.release()
+        raise
     return ForeignArray(
         ptr=held.ptr,
         shape=held.shape,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from engine.backends.device_memory import DeviceArray, Pool
 from engine.backends.driver import LEGACY_STREAM, Copy2d, Driver, Event, Pinned, Stream
-from engine.backends.foreign import ForeignArray
+from engine.backends.foreign import ForeignArray, release_all
 from engine.errors import DeviceError, explain
 from engine.frame import Nv12Buffer
 from kernels.launch import I420, Colour, Target, copy_planar_into
@@ -138,21 +139,30 @@ class FrameSlots:
         copy_planar_into(self._edge, source, frame.view(Colour()))
 
     def load_device(self, planes: Sequence[ForeignArray], frame: Nv12Buffer) -> None:
-        """Planes (y, uv) in device memory: two copies by rows, after whatever wrote them."""
+        """Planes (y, uv) in device memory: two copies by rows, after whatever wrote them. Lets them go, here or once
+        they were read."""
         with self._filling:
-            slot = self._claim(frame)
-            chroma_bytes, half = (frame.width_px + 1) // 2 * 2, (frame.height_px + 1) // 2
-            pitch, base = frame.pitch_bytes, frame.memory.ptr
-            for after in {plane.after for plane in planes if plane.after is not None}:
-                self.wait_foreign(self._decode, after)
-            y, uv = planes
-            self._driver.copy_rows(
-                Copy2d(base, pitch, y.ptr, y.strides[0], frame.width_px, frame.height_px), self._decode
-            )
-            chroma = Copy2d(base + frame.height_px * pitch, pitch, uv.ptr, uv.strides[0], chroma_bytes, half)
-            self._driver.copy_rows(chroma, self._decode)
-            slot.held = list(planes)
-            self._filled(slot)
+            held = list(planes)
+            try:
+                slot = self._claim(frame)
+                self._copy_planes(held, frame)
+                slot.held = held
+                self._filled(slot)
+            except BaseException:
+                with suppress(DeviceError):  # a copy may be under way
+                    self._driver.wait_stream(self._decode)
+                release_all(held)
+                raise
+
+    def _copy_planes(self, planes: Sequence[ForeignArray], frame: Nv12Buffer) -> None:
+        for after in {plane.after for plane in planes if plane.after is not None}:
+            self.wait_foreign(self._decode, after)
+        chroma_bytes, half = (frame.width_px + 1) // 2 * 2, (frame.height_px + 1) // 2
+        pitch, base = frame.pitch_bytes, frame.memory.ptr
+        y, uv = planes
+        self._driver.copy_rows(Copy2d(base, pitch, y.ptr, y.strides[0], frame.width_px, frame.height_px), self._decode)
+        chroma = Copy2d(base + frame.height_px * pitch, pitch, uv.ptr, uv.strides[0], chroma_bytes, half)
+        self._driver.copy_rows(chroma, self._decode)
 
     def order(self, frame: Nv12Buffer, other: Stream) -> None:
         """What comes next on another library's stream waits for what fills and changes this frame."""
@@ -210,9 +220,7 @@ class FrameSlots:
     def let_go(self) -> None:
         """Release the arrays of others that slots were filled from; everything has run."""
         for slot in self._slots.values():
-            for array in slot.held:
-                array.release()
-            slot.held = []
+            release_all(slot.held)
 
     def _claim(self, frame: Nv12Buffer) -> Slot:
         """A slot to be filled: decode waits for all that still reads or writes it."""
@@ -220,9 +228,7 @@ class FrameSlots:
         if slot.held:
             # a decoder may write into what we let go: the copy from it must have run
             self._wait_host(slot.loaded)
-            for array in slot.held:
-                array.release()
-            slot.held = []
+            release_all(slot.held)
         self._driver.stream_wait(self._decode, slot.done)
         self._driver.stream_wait(self._decode, slot.taken)
         return slot

@@ -60,6 +60,9 @@ class Recorder:
         except BaseException:
             self._spans.drop()
             self._driver.drop_capture(self._stream)
+            with suppress(DeviceError):  # the first error is the one to tell
+                for step in recording.steps:
+                    self._drop(step)
             raise
         finally:
             self._open = None
@@ -87,13 +90,18 @@ class Recorder:
         self._driver.begin_capture(self._stream)
         try:
             call()
-            self._driver.end_capture(self._stream)
+            made = self._driver.end_capture(self._stream)
         except DeviceError:
             self._driver.drop_capture(self._stream)
             with suppress(DeviceError):
                 call()  # a library may find the capture's error in its next call: let it be this one
             return False
+        self._drop(made)
         return True
+
+    def _drop(self, step: Step | None) -> None:
+        if isinstance(step, int):
+            self._driver.drop_graph(step)
 
     def _close_graph(self, recording: Recording) -> None:
         graph = self._driver.end_capture(self._stream)

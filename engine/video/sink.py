@@ -14,6 +14,7 @@ The file is written under a hidden name beside the final one and renamed by `clo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,9 +36,6 @@ from engine.video.pyav import FFMPEG_ERRORS, U8Plane, side_data_of, words
 from engine.video.source import DecodedFrame, PassThrough
 
 __all__ = ["Sink", "open_sink"]
-
-# Containers that a stuck thread is inside of: freeing one would crash it.
-_LEFT_BEHIND: Final[list[av.container.OutputContainer]] = []
 
 _MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
@@ -64,6 +62,7 @@ class Sink:
         device: DeviceFrames | None = None,
     ) -> None:
         self._place, self._device, self._settings = place, device, settings
+        self._takes_device = device is not None
         self._is_address = isinstance(place, AddressPlace)
         self._muxer = place.muxer if isinstance(place, AddressPlace) else _MUXERS[place.suffix]
         self._lock = threading.RLock()
@@ -138,7 +137,7 @@ class Sink:
     @property
     def takes_device(self) -> bool:
         """True when pictures are encoded on the GPU: `write_device` takes them, not `write`."""
-        return self._device is not None
+        return self._takes_device
 
     @property
     def lets_go(self) -> bool:
@@ -201,7 +200,7 @@ class Sink:
         """Flush, finish and rename to the final name; an address is only finished.
 
         Raises OutputError and leaves nothing on failure. After Ctrl-C in here, `abort()` still keeps the pictures that
-        were muxed.
+        were muxed. The encoder is gone when this returns or raises OutputError, and so is what it held of a device.
         """
         with self._lock:
             self._check_open()
@@ -210,9 +209,11 @@ class Sink:
                     raise OutputError(explain(self._place.name, "at least one picture", "none", "check the input"))
                 with self._explained("the end of the file"):
                     self._finish_container()
+                self._let_encoder_go()
                 final = self._place.complete()
             except Exception:
                 self._is_closed = True
+                self._let_encoder_go()
                 self._place.discard()
                 raise
             except BaseException:  # Ctrl-C while the encoder empties itself: abort() keeps what is there
@@ -231,7 +232,8 @@ class Sink:
         """Finish what was written so far as NAME.partial.SUFFIX and return that path.
 
         None, and nothing left behind, when no picture was written or the file can't be finished (a full
-        disk). Never raises for FFmpeg's failures; does nothing after `close` and `give_up`.
+        disk). Never raises for FFmpeg's failures; does nothing after `close` and `give_up`. The encoder is gone when
+        this returns.
         """
         if self._ended():
             return None
@@ -241,7 +243,6 @@ class Sink:
             self._is_closed = True
             try:
                 if self.frames_written == 0:
-                    self._let_container_go()
                     return None
                 self._finish_container(whole=False)
                 return self._place.keep_partial()
@@ -249,12 +250,15 @@ class Sink:
                 self._notes.append(f"no partial file could be finished: {words(error)}")
                 return None
             finally:
+                self._let_encoder_go()
                 self._place.discard()
 
     def give_up(self) -> None:
         """Leave an output that is stuck, at once: a thread may be inside FFmpeg, and holds the lock."""
         self._is_closed = True
-        _LEFT_BEHIND.append(self._container)
+        # freeing what that thread is inside of would crash it, and so would the end of the process
+        for held in (self._container, self._video, self._device):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
         self._place.discard()
 
     # -- inside ----------------------------------------------------------------------------------------
@@ -335,6 +339,17 @@ class Sink:
     def _let_container_go(self) -> None:
         with contextlib.suppress(*FFMPEG_ERRORS):  # the file is removed next: its trailer does not matter
             self._container.close()
+
+    def _let_encoder_go(self) -> None:
+        """Free encoder and container: NVENC's session reads on a stream that its owner destroys next."""
+        if hasattr(self, "_container"):
+            self._let_container_go()  # it refers to its streams and they to it; closing cuts that
+        self._device = None
+        self._early_packets.clear()
+        # a packet refers to its stream, which refers to both
+        for name in ("_streams", "_video", "_container"):
+            if hasattr(self, name):
+                delattr(self, name)
 
     def _ended(self) -> bool:
         return self._is_closed

@@ -266,6 +266,12 @@ class RecordingDriver(Driver):
             for work in self._graphs[graph]:
                 self._put(stream, work)
 
+    def drop_graph(self, graph: Graph) -> None:
+        """Gone: replaying it is a KeyError."""
+        self._count("cuGraphExecDestroy")
+        with self._lock:
+            del self._graphs[graph]
+
     def close(self) -> None:
         """Memory stays here, so that a later touch is found and not a crash."""
         if not self._closed:

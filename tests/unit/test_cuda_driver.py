@@ -297,3 +297,41 @@ def test_without_a_driver_the_error_says_what_was_looked_for() -> None:
         pytest.skip("this machine has an NVIDIA driver")
     with pytest.raises(DeviceError, match=r"^backend cuda: wanted a CUDA device, got .*; install the driver; pyth"):
         CudaDriver()
+
+
+def test_after_close_every_call_is_refused_by_name(played: Played) -> None:
+    """A thread that was stuck in an encoder comes back to a device that is gone."""
+    opened = CudaDriver()
+    stream = opened.stream("compute", "low")
+    opened.close()
+    asked = len(played.log)
+    for call in (lambda: opened.zero(0x100, 4, stream), lambda: opened.wait_stream(stream), lambda: opened.event()):
+        with pytest.raises(
+            DeviceError,
+            match=r"^cu\w+: wanted an open device, got one that was closed; end the threads that use it before close$",
+        ):
+            call()
+    assert len(played.log) == asked
+
+
+def test_a_lost_context_stays_lost_whatever_fails_next(played: Played) -> None:
+    opened = CudaDriver()
+    played.fail["cuMemsetD8Async"] = driver.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
+    with pytest.raises(PoisonedError):
+        opened.zero(0x100, 4, Stream(5))
+    # another thread's call was under way, and comes back with an error of its own
+    played._answer = lambda name: (b"CUDA_ERROR_INVALID_VALUE",)  # type: ignore[method-assign]
+    with pytest.raises(DeviceError):
+        opened._check("cuEventRecord", driver.CUresult.CUDA_ERROR_INVALID_VALUE)
+    with pytest.raises(PoisonedError):
+        opened.event()
+
+
+def test_a_graph_that_is_dropped_is_destroyed_once(played: Played) -> None:
+    opened = CudaDriver()
+    opened.begin_capture(Stream(5))
+    graph = opened.end_capture(Stream(5))
+    assert graph is not None
+    opened.drop_graph(graph)
+    opened.close()
+    assert played.names().count("cuGraphExecDestroy") == 1
