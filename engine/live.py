@@ -24,7 +24,7 @@ from engine.errors import OutputError, explain
 from engine.frame import Frame
 from engine.pipeline import Pipeline
 from engine.result import LiveFacts, Progress, RunResult
-from engine.runner import Steps, what_to_know, write_frame
+from engine.runner import Steps, forget_locals, what_to_know, write_frame
 from engine.video.live_clock import TICKS_PER_S
 from engine.video.live_input import LiveInput
 from engine.video.sink import Sink
@@ -124,6 +124,7 @@ class _LiveRun:
             self.free.put(frame)
         self.stop = threading.Event()
         self.encoded = threading.Event()
+        self.given_up = threading.Event()
         self.input_error: BaseException | None = None
         self.output_error: BaseException | None = None
         self.busy_since: float | None = None
@@ -192,6 +193,7 @@ class _LiveRun:
             raise self.output_error
         since = self.busy_since
         if since is not None and time.monotonic() - since > _STALL_S:
+            self.given_up.set()
             self.sink.give_up()
             do = "check that the receiver reads, the network and the disk"
             raise OutputError(explain(str(self.sink.path), f"a picture taken within {_STALL_S:g} s", "none", do))
@@ -199,10 +201,11 @@ class _LiveRun:
     # -- encode ----------------------------------------------------------------------------------------
 
     def encode(self) -> None:
-        """Write pictures and sound in the order they come."""
+        """Write pictures and sound in the order they come, until the end, or until the output was given up."""
         pause_s = float(1 / self.source.info.rate)
         try:
-            while True:
+            # a thread that was stuck comes back to a device that is closed
+            while not self.given_up.is_set():
                 try:
                     item = self.line.get(timeout=pause_s)
                 except queue.Empty:
@@ -306,6 +309,7 @@ def run_live(
     except KeyboardInterrupt as caught:  # a second one, while the encoder empties itself
         error = caught
     if error is not None:
+        forget_locals(error)
         error.partial_path = sink.abort()  # type: ignore[attr-defined]
         error.frames_written = run.result.frames  # type: ignore[attr-defined]
         log.error("live run ended early after %d frames: %s", run.result.frames, error)
