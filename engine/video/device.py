@@ -36,7 +36,7 @@ def no_gpu_note(error: BaseException | None) -> str:
         return f"decoded on the host: NVDEC needs PyAV 18, got {av.__version__}"
     if isinstance(error, PermissionError):
         return "decoded on the host: FFmpeg found no GPU (no NVIDIA driver, or one without its video libraries)"
-    return f"decoded on the host: {words(error)}"
+    return f"decoded on the host: with NVDEC, {words(error)}"
 
 
 def why_on_host(info: VideoInfo, first: av.VideoFrame, *, deinterlace: bool) -> str | None:

@@ -59,7 +59,8 @@ def parse_options(given: list[str], where: str) -> dict[str, str]:
 def open_live_container(uri: str, options: LiveOptions, decoder: Any = None) -> av.container.InputContainer:
     """Open a camera, address or file with little buffering. Raises MediaError within `open_timeout_s` or so.
 
-    decoder: of a GPU, or None; where it can't be had, PermissionError or what FFmpeg has to say comes as it is.
+    decoder: of a GPU, or None; with one, what FFmpeg has to say comes as it is, but for a timeout: it may be the
+    decoder's, and the input is tried without it.
     """
     wanted = _ffmpeg_options(uri, options)
     timeout = (options.open_timeout_s, options.read_timeout_s)
@@ -70,7 +71,7 @@ def open_live_container(uri: str, options: LiveOptions, decoder: Any = None) -> 
             name, "r", format=form, options=wanted, timeout=timeout, metadata_errors="replace", hwaccel=decoder
         )
     except FFMPEG_ERRORS as error:
-        if decoder is not None and isinstance(error, PermissionError):
+        if decoder is not None and not isinstance(error, av.error.ExitError):
             raise
         waited_s = time.monotonic() - start
         if isinstance(error, av.error.ExitError):  # our own timeout: FFmpeg says no more than "exit requested"

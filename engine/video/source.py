@@ -336,13 +336,19 @@ AnySource = TypeVar("AnySource", bound=Source)
 
 
 def on_device_or_host(opened: Callable[[Any], AnySource]) -> AnySource:
-    """What `opened` makes with the GPU's decoder, or, with a note that says why, without it."""
+    """What `opened` makes with the GPU's decoder, or, with a note that says why, without it.
+
+    Whatever fails with the decoder is tried without: an input that is at fault fails then too, in the words that it has
+    on the host. What did not come in time is not waited for a second time.
+    """
     decoder = cuda_decoder()
     note = no_gpu_note(None)
     if decoder is not None:
         try:
             source = opened(decoder)
-        except NO_DECODER as error:
+        except (*NO_DECODER, MediaError) as error:
+            if isinstance(error.__cause__ or error, av.error.ExitError):
+                raise
             note = no_gpu_note(error)
         else:
             if source.why_on_host is None:
