@@ -96,6 +96,7 @@ def run(
                     source_face=source_face,
                     say=say,
                     backend=backend,
+                    governed=live,
                 )
             except BaseException:
                 sink.abort()

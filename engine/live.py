@@ -22,8 +22,9 @@ from typing import Any
 
 from engine.errors import OutputError, explain
 from engine.frame import Frame
+from engine.governor import LiveGovernor
 from engine.pipeline import Pipeline
-from engine.result import LiveFacts, Progress, RunResult
+from engine.result import GovernorFacts, LiveFacts, Progress, RunResult
 from engine.runner import Steps, forget_locals, what_to_know, write_frame
 from engine.video.live_clock import TICKS_PER_S
 from engine.video.live_input import LiveInput
@@ -132,6 +133,10 @@ class _LiveRun:
         self.keeps_last = sink.is_address and len(pipeline.frames) >= _SLOTS
         self.last_stamp = -1
         self.lead = _SoundLead()
+        self.governor: LiveGovernor | None = None
+        if len(pipeline.ladder) > 1:
+            self.facts.governor = GovernorFacts()
+            self.governor = LiveGovernor(pipeline, rate, self.facts.governor)
 
     # -- capture ---------------------------------------------------------------------------------------
 
@@ -171,10 +176,15 @@ class _LiveRun:
             timings.arrived(item.index, item.pts, item.arrived_ns)
             timings.on(item.index, item.pts)
             load_ns = time.perf_counter_ns()
+            waited_ms = max((load_ns - item.arrived_ns) / 1e6 - item.decode_ms, 0.0) if item.arrived_ns else 0.0
             pipeline.load(frame, item, self.turn_deg)
             timings.add("decode", item.decode_ms + (time.perf_counter_ns() - load_ns) / 1e6)
+            work_ns = time.perf_counter_ns()
             steps.begin(frame)
             steps.finish(frame)
+            if self.governor is not None:
+                work_ms = (time.perf_counter_ns() - work_ns) / 1e6
+                self.governor.finished(frame, work_ms, waited_ms, self.facts.dropped["late"])
             self.line.put(frame)
             frame, done = None, done + 1
             if on_progress is not None:
@@ -315,6 +325,8 @@ def run_live(
         log.error("live run ended early after %d frames: %s", run.result.frames, error)
         raise error
     run.result.wall_s = time.perf_counter() - start
+    if run.governor is not None:
+        run.governor.close()
     _count(run)
     run.facts.was_lost = bool(source.lost)
     run.facts.ended_by = source.lost or run.facts.ended_by

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.timing import Timings
 
-__all__ = ["LiveFacts", "Progress", "RunResult"]
+__all__ = ["GovernorFacts", "LiveFacts", "Progress", "RunResult"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,48 @@ class Progress:
 
 
 @dataclass
+class GovernorFacts:
+    """What the governor of a live run did. `rungs` in words, the profile's own first, and `seconds` spent on each.
+
+    `down` and `up` count steps; the first of them, STEPS_KEPT at most, and the last stand in `steps`, each
+    with its time since the run's start, frame, rungs and reason. `budget_ms` is what a frame was held to; 0: the input has no rate, and no step was
+    ever taken.
+    """
+
+    STEPS_KEPT: ClassVar[int] = 500
+
+    budget_ms: float = 0.0
+    rungs: list[str] = field(default_factory=list)
+    rung: int = 0
+    lowest: int = 0
+    down: int = 0
+    up: int = 0
+    seconds: list[float] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, at_s: float, frame: int, before: int, after: int, reason: str) -> None:
+        """Count a step."""
+        self.down, self.up = self.down + (after > before), self.up + (after < before)
+        self.rung, self.lowest = after, max(self.lowest, after)
+        del self.steps[self.STEPS_KEPT - 1 :]
+        told = {"at_s": round(at_s, 3), "frame": frame, "from": before, "to": after, "reason": reason}
+        self.steps.append(told)
+
+    def lines(self) -> list[str]:
+        """What is said of it at the end of a run."""
+        if not self.down:
+            return [f"governor: no step down; the profile's own throughout, held to {self.budget_ms:.1f} ms"]
+        below_s = sum(self.seconds[1:])
+        first, last = self.steps[0], self.steps[-1]
+        return [
+            f"governor: {self.down} steps down, {self.up} up; {below_s:.1f} s of {sum(self.seconds):.1f} s below the "
+            f"profile's own, at the lowest on rung {self.lowest} ({self.rungs[self.lowest]})",
+            f"governor: the first step at {first['at_s']:.1f} s ({first['reason']}), the last at {last['at_s']:.1f} s "
+            f"to rung {last['to']} ({last['reason']})",
+        ]
+
+
+@dataclass
 class LiveFacts:
     """What a live run did besides. Pictures in = written + dropped; sound is never dropped.
 
@@ -30,7 +72,7 @@ class LiveFacts:
     way when the run was stopped). `repeated` pictures stood in while the input was away, and are not among the run's
     frames. `sound_leads_ms`: how much later a picture leaves than sound of the same stamp (least, mean, most): what a
     player has to hold sound back. `moved_ms`: the most by which a picture's stamp was moved to keep them rising; sound
-    keeps its own. `was_lost`: the input broke off and did not come back.
+    keeps its own. `was_lost`: the input broke off and did not come back. `governor`: None without a ladder.
     """
 
     pictures_in: int = 0
@@ -46,6 +88,7 @@ class LiveFacts:
     sound_leads_ms: tuple[float, float, float] | None = None
     ended_by: str = ""
     was_lost: bool = False
+    governor: GovernorFacts | None = None
 
     @property
     def dropped_in_all(self) -> int:
@@ -72,6 +115,8 @@ class LiveFacts:
                 least, mean, most = self.sound_leads_ms
                 line += f"; pictures leave {mean:.1f} ms after their sound ({least:.1f} to {most:.1f})"
             lines.append(f"{line}; stamps moved by at most {self.moved_ms:.2f} ms")
+        if self.governor is not None:
+            lines += self.governor.lines()
         return lines
 
 

@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,14 +19,16 @@ from itertools import accumulate
 from types import TracebackType
 from typing import Any
 
-from engine.frame_history import SPANS_MAX, FrameHistory, FrameRecord
+from engine.frame_history import OUTER_STAGES, SPANS_MAX, FrameHistory, FrameRecord
 
-__all__ = ["BESIDE_STAGES", "Histogram", "StageRow", "Timings"]
+__all__ = ["BESIDE_STAGES", "Histogram", "RungChange", "StageRow", "Timings"]
 
 _FIRST_MS = 1e-3
 _STEP = math.log(1.01)
 _PER_STEP = 1.0 / _STEP
 _BUCKETS = int(math.log(1e5 / _FIRST_MS) / _STEP) + 2
+
+_RUNG_CHANGES = 512  # kept for a trace
 
 # rows that are no work of their own: sums, waiting, and the whole way of a frame
 BESIDE_STAGES = ("frame", "queue", "latency")
@@ -102,6 +105,15 @@ class StageRow:
         return "ok" if self.p99_ms <= self.budget_ms else "over"
 
 
+@dataclass(frozen=True)
+class RungChange:
+    """A governor's step: when on the host's monotonic clock, onto which rung, and why."""
+
+    at_ns: int
+    rung: int
+    words: str
+
+
 class _Thread(threading.local):
     """Which frame a thread works on, and the thread's name."""
 
@@ -145,6 +157,9 @@ class Timings:
         self.history = FrameHistory()
         self.budgets_ms: dict[str, float] = {}
         self.drops: dict[str, int] = {}
+        self.rung: int | None = None
+        self.rung_steps = {"down": 0, "up": 0}
+        self.rung_changes: deque[RungChange] = deque(maxlen=_RUNG_CHANGES)
         self._lock = threading.Lock()
         self._thread = _Thread()
         self._ranges = _nvtx_domain()
@@ -177,6 +192,23 @@ class Timings:
         with self._lock:
             self.drops[reason] = self.drops.get(reason, 0) + 1
             self.history.drop()
+
+    def on_rung(self, rung: int, words: str) -> None:
+        """A governor stands on this rung from now on; the first call begins, without a step."""
+        with self._lock:
+            if self.rung is not None and rung != self.rung:
+                self.rung_steps["down" if rung > self.rung else "up"] += 1
+                self.rung_changes.append(RungChange(time.perf_counter_ns(), rung, words))
+            self.rung = rung
+
+    def inner_ms(self, index: int) -> float:
+        """What the stages within "frame" took on a frame, as far as they were told; 0 once its record is closed."""
+        with self._lock:
+            record = self.history.find(index)
+            if record is None:
+                return 0.0
+            beside = (*BESIDE_STAGES, *OUTER_STAGES)
+            return sum(ms for stage, _, ms, _ in record.spans if stage not in beside)
 
     def span(self, stage: str) -> AbstractContextManager[None]:
         """Time a block on the host's clock; a block that raises is not counted."""

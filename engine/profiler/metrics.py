@@ -57,7 +57,7 @@ def metrics_text(timings: Timings, sample: Sample | None) -> str:
     lines += [
         f'face_engine_frames_dropped_total{{reason="{_escaped(why)}"}} {n}' for why, n in dict(timings.drops).items()
     ]
-    return "\n".join([*lines, *_sample_lines(sample)]) + "\n"
+    return "\n".join([*lines, *_governor_lines(timings), *_sample_lines(sample)]) + "\n"
 
 
 class MetricsServer:
@@ -110,6 +110,17 @@ class MetricsServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def _governor_lines(timings: Timings) -> list[str]:
+    if timings.rung is None:
+        return []
+    return [
+        *_family("governor_rung", "gauge", "The rung that the governor stands on; 0 is the profile's own."),
+        f"face_engine_governor_rung {timings.rung}",
+        *_family("governor_steps_total", "counter", "Steps of the governor, by direction."),
+        *(f'face_engine_governor_steps_total{{direction="{way}"}} {n}' for way, n in timings.rung_steps.items()),
+    ]
 
 
 def _sample_lines(sample: Sample | None) -> list[str]:

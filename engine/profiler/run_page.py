@@ -12,6 +12,8 @@ from profiles.profile import Profile
 
 __all__ = ["run_page"]
 
+_STEPS_SHOWN = 40
+
 
 def run_page(
     profile: Profile, result: RunResult, *, what: str, samples: Sequence[Sample], conditions: Mapping[str, Any]
@@ -21,6 +23,7 @@ def run_page(
     notes = list(result.notes)
     if result.failed:
         notes.insert(0, f"{result.failed} frames went out unchanged; the first: {result.first_failure}")
+    notes += _steps(result)
     return Page(
         title=what,
         says=profile.says,
@@ -48,4 +51,21 @@ def _facts(result: RunResult) -> list[tuple[str, str, str]]:
     facts.append(("faces changed", f"{result.faces:,}".replace(",", "\u2009"), ""))
     dropped = sum(timings.drops.values())
     facts.append(("dropped", str(dropped), "frames"))
+    governor = result.live.governor if result.live is not None else None
+    if governor is not None:
+        facts.append(("governor, steps down and up", f"{governor.down} + {governor.up}", ""))
     return facts
+
+
+def _steps(result: RunResult) -> list[str]:
+    """The governor's steps in words, the first of many."""
+    governor = result.live.governor if result.live is not None else None
+    if governor is None:
+        return []
+    told = [
+        f"governor, {step['at_s']:.1f} s, frame {step['frame']}: rung {step['from']} to {step['to']} "
+        f"({governor.rungs[step['to']]}): {step['reason']}"
+        for step in governor.steps[:_STEPS_SHOWN]
+    ]
+    left = governor.down + governor.up - len(told)
+    return [*governor.lines(), *told, *([f"governor: {left} more steps"] if left else [])]

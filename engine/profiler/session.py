@@ -80,7 +80,7 @@ class ProfilerSession:
         timings = result.timings
         timings.settle()
         if self._trace is not None:
-            _write(self._trace, trace_json(timings.history.newest(), measured))
+            _write(self._trace, trace_json(timings.history.newest(), measured, timings.rung_changes))
         if self._report is not None:
             page = run_page(profile, result, what=what, samples=self.sampler.samples, conditions=measured)
             _write(self._report, page.html())

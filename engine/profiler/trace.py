@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from engine.frame_history import FrameRecord, Span
-from engine.timing import BESIDE_STAGES
+from engine.timing import BESIDE_STAGES, RungChange
 
 __all__ = ["TRACE_FRAMES", "trace_events", "trace_json"]
 
@@ -21,15 +21,17 @@ _FRAMES_TID = 1
 _UNPLACED = "device (order known, start not)"
 
 
-def trace_json(records: Iterable[FrameRecord], conditions: dict[str, Any]) -> str:
+def trace_json(records: Iterable[FrameRecord], conditions: dict[str, Any], changes: Iterable[RungChange] = ()) -> str:
     """The trace as text."""
-    return json.dumps({"displayTimeUnit": "ms", "otherData": conditions, "traceEvents": trace_events(records)})
+    events = trace_events(records, changes)
+    return json.dumps({"displayTimeUnit": "ms", "otherData": conditions, "traceEvents": events})
 
 
-def trace_events(records: Iterable[FrameRecord]) -> list[dict[str, Any]]:
+def trace_events(records: Iterable[FrameRecord], changes: Iterable[RungChange] = ()) -> list[dict[str, Any]]:
     """Metadata first, then a slice for every frame (packet in to packet out) and for every span of it.
 
-    A span whose start was not told is laid after the one before it, in a row of its own.
+    A governor's steps are instants across all rows, as far as they lie within the frames. A span whose start was not
+    told is laid after the one before it, in a row of its own.
     """
     frames = [record for record in records if record.spans]
     starts = [start for record in frames for _, start, _, _ in record.spans if start]
@@ -48,6 +50,7 @@ def trace_events(records: Iterable[FrameRecord]) -> list[dict[str, Any]]:
             start_ns = span[1] or cursor_ns
             cursor_ns = start_ns + round(span[2] * 1e6)
             events.append(_slice(record, span, start_ns - first_ns, tids.setdefault(place, len(tids) + 2)))
+    events += [_instant(change, first_ns) for change in changes if frames and change.at_ns >= first_ns]
     names = {"frames": _FRAMES_TID, **tids} if frames else {}
     return [_name("process_name", 0, "face-engine"), *(_name("thread_name", t, n) for n, t in names.items()), *events]
 
@@ -70,6 +73,11 @@ def _slice(record: FrameRecord, span: Span, start_ns: int, tid: int) -> dict[str
         "tid": tid,
         "args": {"frame": record.index, "pts": record.pts},
     }
+
+
+def _instant(change: RungChange, first_ns: int) -> dict[str, Any]:
+    place = {"ph": "i", "s": "g", "ts": (change.at_ns - first_ns) / 1e3, "pid": _PID, "tid": _FRAMES_TID}
+    return {"name": "governor", "cat": "governor", **place, "args": {"rung": change.rung, "why": change.words}}
 
 
 def _name(kind: str, tid: int, name: str) -> dict[str, Any]:
