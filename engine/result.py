@@ -26,9 +26,9 @@ class Progress:
 class GovernorFacts:
     """What the governor of a live run did. `rungs` in words, the profile's own first, and `seconds` spent on each.
 
-    `down` and `up` count steps; the first of them, STEPS_KEPT at most, and the last stand in `steps`, each
-    with its time since the run's start, frame, rungs and reason. `budget_ms` is what a frame was held to; 0: the input has no rate, and no step was
-    ever taken.
+    `down` and `up` count steps; the first of them, STEPS_KEPT at most, and the last stand in `steps`, each with its
+    time since the run's start, frame, rungs and reason. `budget_ms` is what a frame was held to; 0: the input has no
+    rate, and no step was ever taken.
     """
 
     STEPS_KEPT: ClassVar[int] = 500
