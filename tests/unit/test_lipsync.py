@@ -16,6 +16,7 @@ import pytest
 from engine.errors import InputError, ModelError
 from engine.frame import Frame
 from engine.lipsync import LipsyncPipeline, open_lipsync
+from engine.template.template import Template
 from kernels.launch import PLACE_RECTANGLE
 from kernels.reference import Picture
 from models.contract import load_contract
@@ -128,33 +129,48 @@ def test_like_the_original_every_step_is_the_published_one(
             assert np.array_equal(luma[outside], picture.y[outside])
 
 
+@pytest.mark.parametrize("turn_deg", [0, 14])
 @pytest.mark.parametrize("contract", ["ultralight_hubert", "wav2lip_96", "heygem_dinet_v1"])
 def test_outside_what_the_network_draws_every_pixel_keeps_its_bits(
-    contract: str, paths: dict[str, Path], frames: list[U8]
+    contract: str, turn_deg: float, paths: dict[str, Path], frames: list[U8]
 ) -> None:
-    with open_twin(contract, COUNT, encoder=ENCODERS.get(contract, "")) as pipeline:
+    """Also where the crop turns with the face, as one by five points does."""
+    template = turned(sample_template(load_contract(contract), COUNT), turn_deg)
+    profile = lipsync_profile(contract, encoder=ENCODERS.get(contract, ""))
+    with open_lipsync(profile, template=template) as pipeline:
         for row in (1, 4):
             luma, chroma = codes(made(pipeline, frames[row], row))
-            x0, y0, x1, y1 = drawn_px(pipeline, row)
-            free = np.ones(luma.shape, bool)
-            free[y0:y1, x0:x1] = False
-            free_chroma = np.ones(chroma.shape[:2], bool)
-            free_chroma[y0 // 2 : -(-y1 // 2), x0 // 2 : -(-x1 // 2)] = False
             before = frames[row][: SIZE[1]], frames[row][SIZE[1] :].reshape(chroma.shape)
-            assert np.array_equal(luma[free], before[0][free])
-            assert np.array_equal(chroma[free_chroma], before[1][free_chroma])
-            changed = np.abs(luma[~free].astype(int) - before[0][~free])
-            assert (changed > 3).mean() > 0.5
+            y, x = np.mgrid[0 : SIZE[1], 0 : SIZE[0]].astype(np.float64)
+            drawn = is_drawn(pipeline, row, x, y)
+            drawn_chroma = is_drawn(pipeline, row, x[::2, ::2], y[::2, ::2] + 0.5)
+            assert 1000 < drawn.sum() < 40000
+            assert np.array_equal(luma[~drawn], before[0][~drawn])
+            assert np.array_equal(chroma[~drawn_chroma], before[1][~drawn_chroma])
+            assert (np.abs(luma[drawn].astype(int) - before[0][drawn]) > 3).mean() > 0.5
 
 
-def drawn_px(pipeline: LipsyncPipeline, row: int) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of the frame that the contract's blank rectangle covers, a px for taps around."""
-    layout, matrix = pipeline.mouth.layout, pipeline.template.frame_from_crop[row]
-    x, y, width, height = layout.blank_xywh_px
-    x, y = x + layout.offset_px[0], y + layout.offset_px[1]
-    low = matrix[:, :2] @ (x - 1, y - 1) + matrix[:, 2]
-    high = matrix[:, :2] @ (x + width, y + height) + matrix[:, 2]
-    return int(low[0]), int(low[1]), int(np.ceil(high[0])) + 1, int(np.ceil(high[1])) + 1
+def turned(template: Template, degrees: float) -> Template:
+    """The same mouths in crops that are turned around their middle."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    middle = np.array([80.0, 80.0])
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    turn[:2, 2] = middle - turn[:2, :2] @ middle
+    there = turn[:2, :2] @ template.crop_from_frame
+    there[:, :, 2] += turn[:2, 2]
+    return dataclasses.replace(template, crop_from_frame=there.astype(np.float32))
+
+
+def is_drawn(
+    pipeline: LipsyncPipeline, row: int, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Whether places of the frame lie in what the network draws, or within a px of the crop beside it, for taps."""
+    layout, matrix = pipeline.mouth.layout, pipeline.template.crop_from_frame[row].astype(np.float64)
+    left, top, width, height = layout.blank_xywh_px
+    u = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] - layout.offset_px[0] - left
+    v = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] - layout.offset_px[1] - top
+    inside: npt.NDArray[np.bool_] = (u > -1.0) & (u < width) & (v > -1.0) & (v < height)
+    return inside
 
 
 def test_a_warm_frame_brings_one_upload_and_allocates_nothing(paths: dict[str, Path], frames: list[U8]) -> None:
