@@ -91,7 +91,7 @@ def test_decoder_host_asks_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     for decoder in ("host", "auto"):
         asked.clear()
-        ends = _Ends(str(clip), "out.mp4", True, False, decoder, {}, {})  # type: ignore[arg-type]
+        ends = _Ends(str(clip), "out.mp4", True, False, decoder, {}, {})
         with ends.open_input(load_profile("tiny"), OnGpu(), print) as source:  # type: ignore[arg-type]
             assert any(note.startswith("decoded on the host") for note in source.notes) is (decoder == "auto")
         assert (asked[0] is None) is (decoder == "host")
