@@ -168,8 +168,8 @@ def test_a_fade_waits_for_both_frames(deaf: str, frames: list[U8]) -> None:
     with opened(open_backend(driver)) as pipeline:
         one, other = pipeline.frames[:2]
         for _ in range(2):
+            pipeline.load(other, to_nv12(frames[5], 5), 0)  # first: nothing else makes it wait for the fade
             pipeline.load(one, to_nv12(frames[0], 0), 0)
-            pipeline.load(other, to_nv12(frames[5], 5), 0)
             pipeline.cross_fade(one, other, 0.5)
         got = np.concatenate(one.planes()).astype(float)
         assert (driver.races.found == []) is (deaf == "nobody")
