@@ -1,14 +1,16 @@
-"""Reads the weights of a checkpoint: PyTorch's zip and legacy formats without running code, and safetensors."""
+"""Reads the weights of a checkpoint without running code: PyTorch's formats old and new, TorchScript, safetensors."""
 
 from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from models.convert.errors import ConvertError
 from models.convert.keys import state_dicts
+from models.convert.torchscript import is_torchscript, read_torchscript
 
 __all__ = ["read_checkpoint", "require"]
 
@@ -29,7 +31,8 @@ def require(package: str, purpose: str, install: str) -> Any:
 def read_checkpoint(path: Path) -> dict[str, dict[str, Any]]:
     """Every state dict of a file by its place in it: name -> tensor on the CPU; raises ConvertError.
 
-    Only weights are unpickled: a file that would call a function when it is opened is refused.
+    Only weights are unpickled, of a TorchScript archive too: a file that would call a function when it is opened is
+    refused.
     """
     if path.suffix.lower() == ".onnx":
         raise ConvertError(f"{path}: wanted a checkpoint, got an ONNX file; take it in: python -m models add {path}")
@@ -71,13 +74,15 @@ def _safetensors(path: Path) -> Any:
 def _torch(path: Path) -> Any:
     torch = require("torch", f"read {path.name}", "face-engine[train]")
     try:
+        if is_torchscript(path):
+            return read_torchscript(path, torch)
         with warnings.catch_warnings():
-            # of a TorchScript archive it warns before it raises
+            # of an older TorchScript archive it warns before it raises
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConvertError(_why_refused(path, str(error))) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         if "TorchScript" in str(error):
             raise ConvertError(_why_refused(path, str(error))) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -87,8 +92,8 @@ def _torch(path: Path) -> Any:
 def _why_refused(path: Path, said: str) -> str:
     if "TorchScript" in said:
         return (
-            f"{path}: wanted weights alone, got a TorchScript archive, which is a program; where you trust it, save "
-            "its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+            f"{path}: wanted weights alone, got an old TorchScript archive, which is a program; where you trust it, "
+            "save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
         )
     what = next((line for line in said.splitlines() if "GLOBAL" in line or "class" in line), said.splitlines()[0])
     return (

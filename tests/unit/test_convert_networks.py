@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -341,12 +342,45 @@ def test_a_file_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
     assert "wanted weights alone" in refused(tmp_path / "c.pkl") or "wanted a checkpoint" in refused(tmp_path / "c.pkl")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_torchscript_archive_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(tmp_path / "a.pt"))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_torchscript_archive_is_read_without_being_run(tmp_path: Path) -> None:
+    network = seeded("dinet_mini_2")
+    feeds = export.random_inputs(load_contract("dinet_mini_2"), {})
+    traced = torch.jit.trace(network, [torch.from_numpy(value) for value in feeds.values()])
+    torch.jit.save(traced, str(tmp_path / "wav2lip.pth"))
+    made = convert(tmp_path / "wav2lip.pth", "dinet_mini_2")
+    assert (made.fit.part, made.fit.unused) == ("", 0)
+    wanted = traced(*(torch.from_numpy(value) for value in feeds.values())).detach().numpy()
+    np.testing.assert_allclose(ran(made.path, feeds)[0], wanted, atol=1e-5)
+    # its weights are constants of the program now, and have no names
+    torch.jit.save(torch.jit.freeze(traced), str(tmp_path / "frozen.pth"))
+    with pytest.raises(ConvertError, match="wanted a checkpoint with named weights"):
+        convert(tmp_path / "frozen.pth", "dinet_mini_2", tmp_path / "b.onnx")
+
+
+def test_a_torchscript_archive_that_asks_for_anything_else_is_refused(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/constants.pkl", pickle.dumps(()))
+        archive.writestr("a/data.pkl", pickle.dumps(Trap(), protocol=2))
+    assert "got a file that runs code when it is opened, so it was not opened (GLOBAL " in refused(tmp_path / "a.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_old_torchscript_archive_is_refused_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Cannot use ``weights_only=True`` with TorchScript archives passed to ``torch.load``."
+
+    def load(*_: Any, **__: Any) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch, "load", load)
+    (tmp_path / "a.pt").write_bytes(b"PK\x03\x04")
     assert refused(tmp_path / "a.pt").endswith(
-        "wanted weights alone, got a TorchScript archive, which is a program; where you trust it, save its weights: "
-        "torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        "wanted weights alone, got an old TorchScript archive, which is a program; where you trust it, save its "
+        "weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
     )
 
 
