@@ -6,7 +6,7 @@ import io
 import re
 from dataclasses import dataclass
 
-from kernels.sources import KernelBuildError, building, cache_folder, device_source, digest, explain
+from kernels.sources import KernelBuildError, building, cache_folder, device_source, digest, explain, used
 
 # Turing, A100, GeForce 30, Orin, Ada, Hopper, B200, Thor, GeForce 50: what the engine supports.
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_110", "sm_120")
@@ -87,6 +87,8 @@ def _build(arch: str) -> tuple[bytes, str]:
     path = cache_folder() / f"{arch}-{digest(source, *_OPTIONS, arch, version)[:32]}.cubin"
     log_path = path.with_suffix(".log")
     if path.exists() and log_path.exists():
+        used(path)
+        used(log_path)
         return path.read_bytes(), log_path.read_text()
     words = io.StringIO()
     options = ProgramOptions(arch=arch, std="c++17", fma=False, ptxas_options=["-v"])

@@ -27,6 +27,7 @@ from kernels.sources import (
     entries,
     explain,
     unit_paths,
+    used,
 )
 
 # No -ffast-math: linked into a library it sets flush-to-zero for the whole process. No contraction: multiply and
@@ -118,6 +119,7 @@ def build_library(flags: Sequence[str] = FLAGS, folder: Path = FOLDER) -> Path:
     key = digest(*texts, *wrappers, *flags, resolved, compiler, _version(compiler))
     library = cache_folder() / f"host-{key[:32]}.so"
     if library.exists():
+        used(library)
         return library
     switches = [*flags, *([flag] if flag else [])]
     with building(library) as workplace:

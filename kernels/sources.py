@@ -6,12 +6,16 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
+CACHE_BYTES = 128 << 20  # built kernels that are kept: some two hundred builds
+CACHE_KEEP_S = 24 * 3600.0
 _ENTRY = re.compile(r'extern "C" __global__ void(?: __launch_bounds__\(\d+\))? (\w+)\(([^)]*)\)')
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"\n', re.MULTILINE)
 
@@ -105,6 +109,35 @@ def cache_folder() -> Path:
     return folder
 
 
+def used(path: Path) -> None:
+    """Note that a file of the cache is in use now; its own time of writing stays."""
+    with contextlib.suppress(OSError):  # another process may have pruned it, or the disk may be read-only
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+
+
+def prune(folder: Path, keep_bytes: int = CACHE_BYTES, keep_s: float = CACHE_KEEP_S) -> list[Path]:
+    """Delete what was not used for longest until `keep_bytes` are left; returns what went.
+
+    What was used within `keep_s` stays, so that no process loses a file between finding and loading it. A library
+    that is loaded stays loaded.
+    """
+    files = []
+    for path in folder.glob("*.*"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                files.append((status.st_atime, status.st_size, path))
+    total, gone, now = sum(size for _, size, _ in files), [], time.time()
+    for at, size, path in sorted(files):
+        if total <= keep_bytes or now - at < keep_s:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink()
+            gone.append(path)
+            total -= size
+    return gone
+
+
 @contextlib.contextmanager
 def building(path: Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` to build in; gone afterwards. Move the result with ``replace``.
@@ -113,3 +146,4 @@ def building(path: Path) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent) as temporary:
         yield Path(temporary)
+    prune(path.parent)

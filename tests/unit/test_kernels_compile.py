@@ -15,6 +15,7 @@ import pytest
 
 from kernels import compile_host, sources
 from kernels.compile import HostTarget, KernelBuildError, build_library, cache_folder, kernel_names
+from kernels.sources import prune, used
 
 SMALL = ("-std=c++17", "-O0", "-fPIC", "-fopenmp")  # a build that takes a second
 
@@ -45,6 +46,21 @@ def test_the_compilers_words_are_in_the_error(monkeypatch: pytest.MonkeyPatch, t
     ):
         build_library(("-fno-such-flag",))
     assert list(cache_folder().iterdir()) == []  # nothing half built stays
+
+
+def test_the_cache_keeps_what_was_used_last(tmp_path: Path) -> None:
+    day = 24 * 3600.0
+    now = time.time()
+    for name, days in (("new.so", 0.5), ("a.so", 2), ("b.cubin", 3), ("c.so", 4)):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (now - days * day, now - 9 * day))
+    (tmp_path / ".build-x").mkdir()
+    assert prune(tmp_path, keep_bytes=400) == []
+    used(tmp_path / "c.so")
+    assert prune(tmp_path, keep_bytes=250) == [tmp_path / "b.cubin", tmp_path / "a.so"]
+    assert prune(tmp_path, keep_bytes=0) == []  # both were used within the day
+    assert (tmp_path / "c.so").stat().st_mtime < now - 8 * day
+    used(tmp_path / "gone.so")
 
 
 def test_the_cache_is_keyed_owned_and_reused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
