@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 LOCK   := requirements.lock
 CUDA   := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi 2>/dev/null | sed -n 's/.*CUDA Version: \([0-9]*\).*/\1/p' | head -1)
 GPU_EXTRA := $(if $(filter 12,$(CUDA)),cuda12,$(if $(filter 13 14,$(CUDA)),cuda13,))
+CC_GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1)
+# A100, Orin, H100, B200 and Thor are not among the GPUs that TensorRT for RTX knows
+TENSORRT := $(if $(filter 8.0 8.7 9.0 10.0 10.3 11.0,$(CC_GPU)),trt,rtx)
 # what a GPU needs besides the runtime: its bindings, TensorRT, and what builds plans
-GPU_EXTRAS := .[$(GPU_EXTRA),rtx,build]
+GPU_EXTRAS := .[$(GPU_EXTRA),$(TENSORRT),build]
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(LOCK)
 
 .PHONY: demo test test-full lint sanitize bench gpu clean
@@ -59,7 +62,7 @@ sanitize: $(VENV)/.dev  ## kernels under ThreadSanitizer, AddressSanitizer and U
 bench: $(VENV)/.dev  ## timings of kernels and pipeline beside the reference flow
 	$(BIN)/pytest -m benchmark_suite tests/benchmark
 
-gpu: $(VENV)/.dev  ## on a machine with an NVIDIA GPU: parity and GPU tests, then its figures into profiles/measured
+gpu: $(VENV)/.runtime $(VENV)/.dev  ## on a machine with an NVIDIA GPU: parity and GPU tests, then its figures into profiles/measured
 	REQUIRE_GPU=1 $(BIN)/pytest tests/parity tests/gpu
 	$(BIN)/python -m tests.gpu.measure tiny --write profiles/measured/gpu_tiny.json
 	$(BIN)/python -m tests.gpu.measure swap_1080p30 --twins --write profiles/measured/gpu_swap_1080p30.json
