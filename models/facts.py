@@ -318,12 +318,14 @@ class CropFacts:
     """The rectangle of the frame that a lip-sync network works on: `rule` in words names `numbers` and `points`.
 
     `landmarks`: whose numbering `points` uses; five_points: a similarity takes the five to the contract's template.
+    `from_68`: points of iBUG whose mean stands in for a point of `points`, where no network has that numbering.
     """
 
     landmarks: Literal["box", "five_points", "ibug_68", "ultralight_110", "mediapipe_478"]
     rule: str
     numbers: dict[str, float] = field(default_factory=dict)
     points: dict[str, Indices] = field(default_factory=dict)
+    from_68: dict[str, Indices] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
