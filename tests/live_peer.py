@@ -1,8 +1,10 @@
 """The other end of a live run: sends numbered pictures and known sound, or receives and reads the numbers.
 
-    python -m tests.live_peer send udp://127.0.0.1:5000 --clip CLIP.mp4 --seconds 60
+    python -m tests.live_peer send udp://127.0.0.1:5000 --clip CLIP.mp4 --seconds 60 [--marks] [--stall S --at S]
 
 A picture's number is drawn as bars, one for each bit, along its top; sound packets are known by their bytes.
+With --marks there are a flash and a chirp every two seconds (tests/av_marks.py); with --stall nothing is sent for so
+long, and then everything at once.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any, cast
 import av
 import numpy as np
 import numpy.typing as npt
+
+from tests.av_marks import BeepFinder, FlashFinder, draw_flash, sound_with_beeps
 
 U8 = npt.NDArray[np.uint8]
 
@@ -97,9 +101,11 @@ def send(
     first: int = 0,
     key_every: int = 12,
     sound: bool = True,
+    marks: bool = False,
     on_picture: Callable[[int], None] = lambda number: None,
 ) -> Sent:
     """Send at the pictures' own rate, with low delay, from picture number `first` on; returns what went out."""
+    wave_of = sound_with_beeps if marks else _ever_new_sound
     sent = Sent()
     pictures = plain_pictures() if pictures is None else pictures
     picture = next(pictures)
@@ -119,9 +125,11 @@ def send(
             time.sleep(max(0.0, start + at_s - time.perf_counter()))
             on_picture(number)
             if audio is not None:
-                samples = _send_sound(output, audio, samples, at_s, sent)
+                samples = _send_sound(output, audio, samples, at_s, sent, wave_of)
             marked = picture.copy()
             draw_number(marked, number % (1 << BITS))
+            if marks:
+                draw_flash(marked, number - first, rate)
             frame = av.VideoFrame.from_ndarray(marked, format="yuv420p")
             frame.pts, frame.time_base = round(at_s * _TICKS), Fraction(1, _TICKS)
             for packet in video.encode(frame):
@@ -136,10 +144,23 @@ def send(
     return sent
 
 
-def _send_sound(output: Any, audio: Any, samples: int, until_s: float, sent: Sent) -> int:
+def _ever_new_sound(first: int, count: int) -> npt.NDArray[np.float32]:
+    """A tone that is another in each packet, so that its bytes are too."""
+    wave = 0.2 * np.sin(2 * np.pi * (300 + first % 977) * np.arange(first, first + count) / SAMPLE_RATE)
+    return wave.astype(np.float32)
+
+
+def _send_sound(
+    output: Any,
+    audio: Any,
+    samples: int,
+    until_s: float,
+    sent: Sent,
+    wave_of: Callable[[int, int], npt.NDArray[np.float32]],
+) -> int:
     while samples / SAMPLE_RATE <= until_s:
-        wave = 0.2 * np.sin(2 * np.pi * (300 + samples % 977) * np.arange(samples, samples + 1024) / SAMPLE_RATE)
-        frame = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
+        wave = wave_of(samples, 1024)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, samples, Fraction(1, SAMPLE_RATE)
         _mux_sound(output, audio.encode(frame), sent)
         samples += 1024
@@ -157,11 +178,16 @@ def _mux_sound(output: Any, packets: list[Any], sent: Sent) -> None:
 
 @dataclass
 class Received:
-    """What came in: pictures as (number, stamp in s, perf_counter), sound as (stamp in s, bytes)."""
+    """What came in: pictures as (number, stamp in s, perf_counter), sound as (stamp in s, bytes).
+
+    With `flashes` and `beeps`, marks are searched for as well.
+    """
 
     pictures: list[tuple[int, float, float]] = field(default_factory=list)
     sound: list[tuple[float, bytes]] = field(default_factory=list)
     said: str = ""
+    flashes: FlashFinder | None = None
+    beeps: BeepFinder | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -172,9 +198,11 @@ class Received:
 class Receiver(threading.Thread):
     """Receives until the sender ends, or nothing comes for `quiet_s`. Start it before the sender; join it after."""
 
-    def __init__(self, url: str, *, listen: bool = False, quiet_s: float = 1.5) -> None:
+    def __init__(self, url: str, *, listen: bool = False, quiet_s: float = 1.5, marks_at: int = 0) -> None:
         super().__init__(name="receiver", daemon=True)
         self.url, self.received = url, Received()
+        if marks_at:
+            self.received.flashes, self.received.beeps = FlashFinder(marks_at), BeepFinder()
         scheme = url.split(":", 1)[0]
         self._options = {"probesize": "300000", "analyzeduration": "700000"}
         if listen:
@@ -198,20 +226,36 @@ def read_into(container: av.container.InputContainer, received: Received) -> Non
     for packet in container.demux():
         if packet.stream.type == "audio" and packet.size and packet.pts is not None:
             received.sound.append((float(packet.pts * packet.time_base), _payload(bytes(cast(Any, packet)))))
+            if received.beeps is not None:
+                _listen(packet, received.beeps)
         if packet.stream.type != "video":
             continue
         for frame in cast("list[av.VideoFrame]", packet.decode()):
             plane = frame.planes[0]
             luma = np.frombuffer(cast(Any, plane), np.uint8).reshape(plane.height, -1)[:, :width]
             stamp_s = float(frame.pts * cast(Fraction, frame.time_base)) if frame.pts is not None else float("nan")
-            received.pictures.append((read_number(luma), stamp_s, time.perf_counter()))
+            number = read_number(luma)
+            received.pictures.append((number, stamp_s, time.perf_counter()))
+            if received.flashes is not None:
+                received.flashes.picture(luma, number, stamp_s)
 
 
-def read_file(path: Path) -> Received:
-    """As a receiver, from a file."""
+def _listen(packet: Any, beeps: BeepFinder) -> None:
+    for frame in packet.decode():
+        if frame.pts is not None:
+            samples = frame.to_ndarray().astype(np.float32)
+            beeps.push(samples.mean(axis=0), float(frame.pts * frame.time_base))
+
+
+def read_file(path: Path, *, marks_at: int = 0) -> Received:
+    """As a receiver, from a file; `marks_at` is the rate of pictures with marks, 0 where there are none."""
     received = Received()
+    if marks_at:
+        received.flashes, received.beeps = FlashFinder(marks_at), BeepFinder()
     with av.open(str(path)) as container:
         read_into(container, received)
+    if received.beeps is not None:
+        received.beeps.finish()
     return received
 
 
@@ -229,9 +273,17 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--marks", action="store_true")
+    parser.add_argument("--stall", type=float, default=0.0)
+    parser.add_argument("--at", type=float, default=0.0)
     chosen = parser.parse_args()
     pictures = clip_pictures(chosen.clip) if chosen.clip else None
-    sent = send(chosen.url, seconds=chosen.seconds, pictures=pictures)
+
+    def stall(number: int) -> None:
+        if chosen.stall and number == round(chosen.at * 25):
+            time.sleep(chosen.stall)
+
+    sent = send(chosen.url, seconds=chosen.seconds, pictures=pictures, marks=chosen.marks, on_picture=stall)
     print(len(sent.pictures), len(sent.sound))
 
 
