@@ -49,8 +49,8 @@ def places_of(
 ) -> Places:  # fmt: skip
     """The places of matrices [count, 2, 3]. `changed_xywh_px`: the part of the crop that may change, in crop px.
 
-    With `boxes` the crops are upright and their edges those of whole px, as the originals cut them; raises
-    ModelError for a matrix that turns.
+    With `boxes` that is the whole crop, which is moved to the nearest edges of whole px inside the frame, as the
+    originals cut it out; raises ModelError for a matrix that turns.
     """
     values = np.zeros((len(crop_from_frame), PLACE_FLOATS), np.float32)
     rows = np.flatnonzero(has_face)
@@ -59,23 +59,34 @@ def places_of(
         raise ModelError(
             explain("lipsync.like", "upright boxes for original", "crops that turn with the face", "set it to ours")
         )
-    linear = np.linalg.inv(there[:, :, :2])
-    back = np.concatenate([linear, -linear @ there[:, :, 2:]], axis=2)
+    back = _inverse(there)
     x, y, width, height = changed_xywh_px
     corners = np.array([[u, v, 1] for u in (x - 0.5, x + width - 0.5) for v in (y - 0.5, y + height - 0.5)])
     edges = corners @ back.transpose(0, 2, 1) + 0.5  # of px: px i reaches from i to i + 1
     low, high = edges.min(1), edges.max(1)
     if boxes:
-        low, high = np.floor(low + 0.5), np.floor(high + 0.5)
+        low = np.clip(np.floor(low + 0.5), 0, np.array(frame_px) - 1)
+        high = np.clip(np.floor(high + 0.5), low + 1, frame_px)
+        scale = (width, height) / (high - low)
+        there = np.zeros_like(there)
+        there[:, (0, 1), (0, 1)] = scale
+        there[:, :, 2] = (0.5 - low) * scale - 0.5
+        back = _inverse(there)
     else:
         # bilinear taps reach a px of the crop further, chroma a px of the frame; then whole pairs for chroma
-        reach = np.sqrt(np.abs(np.linalg.det(linear)))[:, None] + 1.0
+        reach = np.sqrt(np.abs(np.linalg.det(back[:, :, :2])))[:, None] + 1.0
         low, high = np.floor((low - reach) / 2) * 2, np.ceil((high + reach) / 2) * 2
     values[rows, PLACE_BACK : PLACE_BACK + 6] = back.reshape(-1, 6)
     values[rows, PLACE_THERE : PLACE_THERE + 6] = there.reshape(-1, 6)
     values[rows, PLACE_RECTANGLE : PLACE_RECTANGLE + 2] = np.clip(low, 0, frame_px)
     values[rows, PLACE_RECTANGLE + 2 : PLACE_RECTANGLE + 4] = np.clip(high, 0, frame_px)
     return Places(values)
+
+
+def _inverse(matrices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Of affine matrices [n, 2, 3]."""
+    linear = np.linalg.inv(matrices[:, :, :2])
+    return np.concatenate([linear, -linear @ matrices[:, :, 2:]], axis=2)
 
 
 class Mouth:

@@ -79,11 +79,14 @@ def test_a_rim_lies_inside_its_rectangle(feather: float) -> None:
 def test_places_of_boxes_are_whole_px_and_rectangles_cover_what_changes() -> None:
     boxes = np.array([[100, 50, 261, 201], [0, 0, 97, 97], [580, 400, 700, 520]], np.float64)
     there, has_face = crops(boxes, (96, 96)), np.array([True, True, True])
-    hard = places_of(there, has_face, SIZE, (0, 0, 96, 96), boxes=True).values
-    assert hard.shape == (3, PLACE_FLOATS)
     wanted = np.minimum(boxes, (*SIZE, *SIZE))
-    assert np.array_equal(hard[:, PLACE_RECTANGLE : PLACE_RECTANGLE + 4], wanted)
-    assert np.array_equal(hard[:, PLACE_THERE : PLACE_THERE + 6].reshape(3, 2, 3), there)
+    for between in (there, crops(boxes + np.array([0.3, -0.4, -0.2, 0.45]), (96, 96))):
+        # a box between px goes to the nearest ones, one that leaves the frame ends there: what is cut out is resized
+        hard = places_of(between, has_face, SIZE, (0, 0, 96, 96), boxes=True).values
+        assert hard.shape == (3, PLACE_FLOATS)
+        assert np.array_equal(hard[:, PLACE_RECTANGLE : PLACE_RECTANGLE + 4], wanted)
+        matrices = hard[:, PLACE_THERE : PLACE_THERE + 6].reshape(3, 2, 3)
+        assert np.abs(matrices - crops(wanted, (96, 96))).max() < 1e-4
     soft = places_of(there, has_face, SIZE, (10, 40, 70, 50), boxes=False).values
     for place, box in zip(soft, boxes, strict=True):
         x0, y0, x1, y1 = place[PLACE_RECTANGLE : PLACE_RECTANGLE + 4]
