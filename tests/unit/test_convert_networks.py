@@ -23,7 +23,7 @@ import pytest
 
 from models.__main__ import main
 from models.contract import load_contract
-from models.convert import TOPOLOGIES, Converted, ConvertError, convert, export
+from models.convert import TOPOLOGIES, Converted, ConvertError, checkpoint, convert, export
 from models.convert import run as conversion
 from models.model_files import add, recognise
 from models.twins import Count, count_twin
@@ -356,6 +356,15 @@ def test_a_torchscript_archive_is_read_without_being_run(tmp_path: Path) -> None
     torch.jit.save(torch.jit.freeze(traced), str(tmp_path / "frozen.pth"))
     with pytest.raises(ConvertError, match="wanted a checkpoint with named weights"):
         convert(tmp_path / "frozen.pth", "dinet_mini_2", tmp_path / "b.onnx")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_weight_that_is_a_view_is_read_as_one(tmp_path: Path) -> None:
+    linear = torch.nn.Linear(2, 2, bias=False)
+    linear.weight = torch.nn.Parameter(torch.arange(8.0)[2:6].view(2, 2).t())
+    torch.jit.save(torch.jit.trace(linear, torch.zeros(1, 2)), str(tmp_path / "a.pt"))
+    (read,) = checkpoint.read_checkpoint(tmp_path / "a.pt")[""].values()
+    assert read.tolist() == [[2.0, 4.0], [3.0, 5.0]]
 
 
 def test_a_torchscript_archive_that_asks_for_anything_else_is_refused(tmp_path: Path) -> None:
