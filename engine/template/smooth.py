@@ -20,7 +20,7 @@ _FIVE = np.array([-3.0, 12.0, 17.0, 12.0, -3.0]) / 35
 #: A layer's strength is measured over this many pictures, and counts from so many times the noise on.
 _WINDOW_SIGMA, _NOISES = 4.0, 2.0
 #: An outlier is this far from the median of five pictures, in noises and at least in face sizes.
-_OUTLIER_NOISES, _OUTLIER_SIZE = 6.0, 0.03
+_OUTLIER_NOISES, _OUTLIER_SIZE = 8.0, 0.05
 #: From a median absolute deviation to a standard deviation, of a normal distribution.
 _OF_MEDIAN = 1.4826
 
