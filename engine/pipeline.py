@@ -114,13 +114,14 @@ class Pipeline:
         """
         self.timings.on(frame.index, frame.pts)
         start = time.perf_counter_ns()
-        k = self.track.read(frame, self.ladder[frame.rung].faces)
+        room = self.ladder[frame.rung].faces
+        k = self.track.read(frame, room)
         if self.identify is None:
             self._replay("make", self._make, frame, k, self._mode(frame, k))
         else:
             self._replay("settle", self._settle, frame, k)
             with self.backend.span("identify"):
-                k = frame.face_count = self.identify(frame, self.track.tracks, k)
+                k = frame.face_count = self.identify(frame, self.track.tracks, k, room)
             self._replay("change", self._change, frame, k, self._mode(frame, k))
         self.timings.add("frame", frame.busy_ms + (time.perf_counter_ns() - start) / 1e6)
         return frame

@@ -65,12 +65,16 @@ class Identify:
     _turned_away: dict[int, int] = field(default_factory=dict)
     _invited: bool = False
 
-    def __call__(self, frame: Frame, tracks: Tracks, k: int) -> int:
-        """Judge the first k faces where it is time to; returns how many faces stay."""
+    def __call__(self, frame: Frame, tracks: Tracks, k: int, room: int = 0) -> int:
+        """Judge the first k faces where it is time to; returns how many faces stay.
+
+        `room` is for how many there is room (0: as many as in Faces): without room nobody is invited, who would take
+        the place of a face that is wanted.
+        """
         invited, self._invited = self._invited, False
         due = frame.index % RECHECK_FRAMES == 0
         if due:
-            self._look_after(tracks, room=frame.faces.scores.shape[0] - k)
+            self._look_after(tracks, room=(room or frame.faces.scores.shape[0]) - k)
         if k == 0 or not (due or invited or frame.new_tracks):
             return k
         similarity = self.embed(frame, k) @ self.wanted.T

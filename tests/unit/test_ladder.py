@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -259,6 +260,25 @@ def test_fewer_faces_are_those_that_are_largest_and_no_fault(frames: list[U8]) -
         assert (one.face_count, one.errors) == (1, 0)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         assert held_buffer(one.faces.slots).owner[0] == slots[int(areas.argmax())]
+
+
+@pytest.mark.parametrize("person", [0, 1])
+def test_with_room_for_one_the_one_that_was_asked_for_stays(person: int, frames: list[U8], tmp_path: Path) -> None:
+    """Every twelfth frame those who were turned away are looked at again, where there is room: there is none."""
+    with governed() as pipeline:
+        boxes = held_buffer(pipeline.step(frames[0]).faces.boxes).owner[:2].copy()
+    picture = tmp_path / "person.png"
+    x0, y0, x1, y1 = (int(value) for value in boxes[person])
+    side = max(x1 - x0, y1 - y0) // 2
+    rgb = cv2.cvtColor(frames[0], cv2.COLOR_YUV2BGR_NV12)
+    cv2.imwrite(str(picture), rgb[max(y0 - side, 0) : y1 + side, max(x0 - side, 0) : x1 + side])
+    profile = dataclasses.replace(with_rungs(Rung(faces=1)))
+    with governed(profile, faces=[f"like={picture}"]) as pipeline:
+        for nv12 in frames[:4]:
+            pipeline.step(nv12)
+        pipeline.rung = 1
+        counts = [pipeline.step(frames[at % COUNT]).face_count for at in range(4, 32)]
+    assert counts == [1] * 28
 
 
 def test_a_recording_device_replays_every_rung_and_every_byte_is_the_cpus(frames: list[U8]) -> None:
