@@ -91,13 +91,13 @@ TOPOLOGIES: Mapping[str, Topology] = {
     ),
     "feather_hubert": Topology("FeatherTalk's student of HuBERT", "feather_hubert:build"),
     "bisenet_79999": Topology(
-        "79999_iter.pth", "bisenet:build", {"depth": 18, "names": "zllrunning"}, (_HEADS, r"cp\.resnet\.fc\.")
+        "79999_iter.pth", "bisenet:build", {"depth": 18, "names": "face-parsing.PyTorch"}, (_HEADS, r"cp\.resnet\.fc\.")
     ),
     "bisenet_resnet_18": Topology(
-        "resnet18.pt", "bisenet:build", {"depth": 18, "names": "yakhyo"}, (_HEADS, r"fpn\.backbone\.fc\.")
+        "resnet18.pt", "bisenet:build", {"depth": 18, "names": "face-parsing"}, (_HEADS, r"fpn\.backbone\.fc\.")
     ),
     "bisenet_resnet_34": Topology(
-        "resnet34.pt", "bisenet:build", {"depth": 34, "names": "yakhyo"}, (_HEADS, r"fpn\.backbone\.fc\.")
+        "resnet34.pt", "bisenet:build", {"depth": 34, "names": "face-parsing"}, (_HEADS, r"fpn\.backbone\.fc\.")
     ),
     # the mapping network (latents come from the picture here) and the small pictures that training looks at
     "gfpgan_1.4": Topology("GFPGANv1.4.pth", "gfpgan:build", unused=(r"toRGB\.", r"stylegan_decoder\.style_mlp\.")),

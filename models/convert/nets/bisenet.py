@@ -34,8 +34,10 @@ class _Names:
 
 
 _NAMES = {
-    "zllrunning": _Names("cp", "resnet", "bn", "conv", ("conv_atten", "bn_atten"), "convblk", ("conv", "conv_out")),
-    "yakhyo": _Names(
+    "face-parsing.PyTorch": _Names(
+        "cp", "resnet", "bn", "conv", ("conv_atten", "bn_atten"), "convblk", ("conv", "conv_out")
+    ),
+    "face-parsing": _Names(
         "fpn", "backbone", "norm", "conv_block", ("attention.0", "attention.1"), "conv_block", ("conv_block", "conv")
     ),
 }
