@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.template.prepare import parse_idle, prepare
-from engine.template.template import Template
 from profiles.profile import load_profile
+
+if TYPE_CHECKING:
+    from engine.template.template import Template
 
 __all__ = ["add_prepare_options", "prepare_command"]
 
@@ -35,6 +37,9 @@ def add_prepare_options(parser: argparse.ArgumentParser) -> None:
 
 def prepare_command(chosen: argparse.Namespace) -> int:
     """Prepare what the arguments name and print what was found; returns 0. Raises as `prepare` does."""
+    # the options alone import nothing heavy
+    from engine.template.prepare import parse_idle, prepare
+
     console = Console()
 
     def say(line: str) -> None:

@@ -61,7 +61,7 @@ def choose_person(
     from `like_threshold` on. All rows -1 where there is nobody.
     """
     nobody = np.full(len(seen.cuts), -1, np.int64)
-    tracks = _joined(seen, gap_pictures)
+    tracks = _joined(seen, gap_pictures, like_threshold / 2)
     if not tracks:
         return Choice(nobody, nobody, 0, 0)
     vectors = _mean_embeddings(seen, tracks)
@@ -97,26 +97,34 @@ def _ranking(seen: Sightings, rows: list[I64], which: Which) -> list[int]:
     return sorted(range(len(rows)), key=lambda n: (-area[n], n))
 
 
-def _joined(seen: Sightings, gap_pictures: int) -> list[I64]:
-    """Tracks as rows, by their beginning; one that goes on where another has just ended is one with it."""
+def _joined(seen: Sightings, gap_pictures: int, least_likeness: float) -> list[I64]:
+    """Tracks as rows, by their beginning; one that goes on where another has just ended is one with it.
+
+    Not so if both have embeddings that are less alike than `least_likeness`: somebody else stepped in.
+    """
     order = np.argsort(seen.track, kind="stable")
     pieces = np.split(order, np.flatnonzero(np.diff(seen.track[order])) + 1) if len(order) else []
     pieces.sort(key=lambda piece: (int(seen.picture[piece[0]]), int(piece[0])))
     scene = np.cumsum(seen.cuts)
+    vectors = _mean_embeddings(seen, pieces)
+    ends: list[F32] = []
     tracks: list[I64] = []
-    for piece in pieces:
+    for piece, vector in zip(pieces, vectors, strict=True):
         first = seen.picture[piece[0]]
         best, best_at = 0.0, -1
         for at, track in enumerate(tracks):
             last = seen.picture[track[-1]]
-            if 0 < first - last <= gap_pictures + 1 and scene[last] == scene[first]:
+            is_other = vector.any() and ends[at].any() and float(vector @ ends[at]) < least_likeness
+            if 0 < first - last <= gap_pictures + 1 and scene[last] == scene[first] and not is_other:
                 affinity = _affinity(seen.boxes[track[-1]], seen.boxes[piece[0]])
                 if affinity > best:
                     best, best_at = affinity, at
         if best_at < 0:
             tracks.append(piece)
+            ends.append(vector)
         else:
             tracks[best_at] = np.concatenate([tracks[best_at], piece])
+            ends[best_at] = vector if vector.any() else ends[best_at]
     return tracks
 
 
