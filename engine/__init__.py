@@ -14,10 +14,12 @@ import models  # noqa: F401 - first: it keeps ONNX Runtime off the network
 if TYPE_CHECKING:
     from engine.pipeline import Pipeline
     from engine.result import Progress, RunResult
+    from engine.talk.lipsync import LipSync, Spoken
+    from engine.template.template import Template
     from engine.timing import Timings
     from profiles.profile import Profile
 
-__all__ = ["open_pipeline", "run"]
+__all__ = ["open_lipsync", "open_pipeline", "run", "speak"]
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -107,6 +109,87 @@ def run(
         decoder=decoder,
         on_open=on_open,
         on_progress=on_progress,
+        say=say,
+    )
+
+
+def speak(
+    profile: str | Path | Profile,
+    template: str | Path | Template,
+    audio: str | Path,
+    output: str | Path,
+    *,
+    live: bool = False,
+    raw_audio: str = "",
+    face: str = "",
+    output_options: Mapping[str, str] | None = None,
+    on_open: Callable[[Timings], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> RunResult:
+    """Make the presenter of the video `template` say `audio`, and write `output` with that sound.
+
+    The template may be prepared (`python -m engine prepare`), as a video or as the folder that was named; else it is
+    prepared first, which `say` is told. `face`, largest, leftmost or like=PICTURE, is who talks; empty: whoever it was
+    prepared for, or the largest. It goes to and fro for as long as the sound lasts: frame n
+    shows the mouth of the sound's instant n / rate. The sound is copied where the container takes its codec, else it
+    is AAC. `output` appears only when it is complete; a run that ends early leaves a playable `OUT.partial.*`.
+
+    `audio` is a file, `-` or a pipe (a wav stream, or samples as `raw_audio` says: RATE[:CHANNELS[:FORMAT]]), an
+    address, or `alsa:NAME`. With `live` it is heard at its own pace, frames that come late are dropped and counted,
+    sound never is, silence is filled in where none comes, and `output` may be an address.
+
+    Raises InputError and MediaError for a template or a sound that can't be used, ModelError without the profile's
+    models, OutputError for output that can't be written.
+    """
+    from engine.talk import files
+
+    return files.speak(
+        profile,
+        template=template,
+        audio=audio,
+        output=output,
+        live=live,
+        raw_audio=raw_audio,
+        face=face,
+        output_options=output_options,
+        on_open=on_open,
+        on_progress=on_progress,
+        say=say,
+    )
+
+
+def open_lipsync(
+    profile: str | Path | Profile,
+    *,
+    template: str | Path | Template,
+    rate_hz: int = 16000,
+    channels: int = 1,
+    paced: bool = True,
+    face: str = "",
+    on_frame: Callable[[Spoken], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> LipSync:
+    """A presenter to push sound into, for embedding: `push(pcm)`, `reset()` to break off, `finish()`, `frames()`.
+
+    `frames()` yields pictures at the template's rate, each with the sound that belongs to it, in float32 at `rate_hz`
+    with `channels`; without speech the presenter is idle and the sound silence. With `on_frame` a thread of its own
+    calls it with each instead. `paced`: at the wall's pace, which follows the sound's; else as fast as sound is
+    pushed, with nothing filled in and nothing dropped, for hosts that keep the time. `push` may give another rate
+    or other channels. Close it, or use it as a context manager.
+
+    Raises as `speak` does, and InputError for a profile whose encoder hears whole sounds only.
+    """
+    from engine.talk import files
+
+    return files.open_head(
+        profile,
+        template=template,
+        rate_hz=rate_hz,
+        channels=channels,
+        paced=paced,
+        face=face,
+        on_frame=on_frame,
         say=say,
     )
 

@@ -19,6 +19,7 @@ __all__ = ["STAGE_ORDER", "budgets_for", "log_folder", "open_log", "print_table"
 
 STAGE_ORDER = (
     "decode",
+    "listen",
     "detect",
     "track",
     "identify",
@@ -28,6 +29,7 @@ STAGE_ORDER = (
     "enhance",
     "mask",
     "paste",
+    "fade",
     "encode",
     "frame",
     "queue",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from engine.timing import Timings
 
-__all__ = ["GovernorFacts", "LiveFacts", "Progress", "RunResult"]
+__all__ = ["GovernorFacts", "LiveFacts", "Progress", "RunResult", "SpeechFacts"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,46 @@ class LiveFacts:
 
 
 @dataclass
+class SpeechFacts:
+    """What a lip-sync run did besides. Frames: `spoken` with speech in them, `moved` with a mouth that was made.
+
+    `dropped` template frames of a live run were never made, since their time had passed; their sound went out all the
+    same. `look_ahead_ms`: sound behind a frame's instant that the model waits for. `snr_db`: of the speech as it was
+    measured, None before enough was heard. Live also: `sound_in_s` was pushed and `sound_out_s` went out, of which
+    `silence_s` was filled in where nobody pushed, and `cut_s` was thrown away by resets; `slips_ms`: by how much the
+    sound came later than its pace; `resets`: how often speech was broken off.
+    """
+
+    spoken: int = 0
+    moved: int = 0
+    look_ahead_ms: float | None = None
+    snr_db: float | None = None
+    dropped: int = 0
+    sound_in_s: float = 0.0
+    sound_out_s: float = 0.0
+    silence_s: float = 0.0
+    cut_s: float = 0.0
+    slips_ms: float = 0.0
+    resets: int = 0
+
+    def lines(self) -> list[str]:
+        """What is said of it at the end of a run."""
+        heard = f"speech in {self.spoken} frames, {self.moved} mouths moved"
+        if self.look_ahead_ms is not None:
+            heard += f"; the model hears {self.look_ahead_ms:.0f} ms ahead"
+        if self.snr_db is not None:
+            heard += f"; speech {self.snr_db:.0f} dB above noise and echo"
+        lines = [heard]
+        if self.sound_in_s:
+            lines.append(
+                f"sound in {self.sound_in_s:.2f} s, out {self.sound_out_s:.2f} s with {self.silence_s:.2f} s of "
+                f"silence filled in; {self.dropped} template frames dropped, {self.resets} resets"
+                + (f" cut {self.cut_s:.2f} s" if self.resets else "")
+            )
+        return lines
+
+
+@dataclass
 class RunResult:
     """What a run did. `failed` frames went out as they came in, and `first_failure` says why.
 
@@ -143,10 +183,12 @@ class RunResult:
     timings: Timings = field(default_factory=Timings)
     notes: list[str] = field(default_factory=list)
     live: LiveFacts | None = None
+    speech: SpeechFacts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the histograms' buckets, as JSON takes it; stages in ms."""
-        plain = {name: value for name, value in vars(self).items() if name not in ("timings", "live", "output")}
+        apart = ("timings", "live", "output", "speech")
+        plain = {name: value for name, value in vars(self).items() if name not in apart}
         stages = {
             name: {
                 "calls": held.count,
@@ -156,4 +198,6 @@ class RunResult:
             for name, held in self.timings.stages.items()
         }
         live = None if self.live is None else asdict(self.live)
-        return {"output": str(self.output), **plain, "stages": stages, "live": live}
+        told = {"output": str(self.output), **plain, "stages": stages, "live": live}
+        # a swap has no such facts, and its line stays as it was
+        return told if self.speech is None else {**told, "speech": asdict(self.speech)}

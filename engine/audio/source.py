@@ -20,14 +20,14 @@ from engine.audio.pcm import Condition, Resampler
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import FFMPEG_ERRORS, ffmpeg_url, is_url, words, words_on_retry
 
-__all__ = ["AudioSource", "open_audio", "read_audio"]
+__all__ = ["HOLE_FROM_S", "HOLE_TO_S", "AudioSource", "open_audio", "read_audio"]
 
 F32 = npt.NDArray[np.float32]
 
 # Less is the rounding of time stamps (a tick of Matroska is 1 ms), more a lost packet (a frame of AAC is 21 ms).
-_HOLE_FROM_S = Fraction(1, 50)
+HOLE_FROM_S = Fraction(1, 50)
 # A longer one is a new time line, not a hole: a stream joined again, a clock that was set.
-_HOLE_TO_S = 60
+HOLE_TO_S = 60
 
 
 class AudioSource:
@@ -109,11 +109,11 @@ class AudioSource:
         if self.start_s is None:
             self.start_s = self._expected_s = at_s
         hole_s = at_s - cast(Fraction, self._expected_s)
-        if _HOLE_FROM_S < hole_s <= _HOLE_TO_S:
+        if HOLE_FROM_S < hole_s <= HOLE_TO_S:
             self.condition.filled_s += float(hole_s)
             self._expected_s = at_s
             yield from _silence(frame, round(hole_s * frame.sample_rate))
-        elif abs(hole_s) > _HOLE_FROM_S:
+        elif abs(hole_s) > HOLE_FROM_S:
             self.condition.jumps += 1
             self._expected_s = at_s
         self._expected_s = cast(Fraction, self._expected_s) + lasts_s

@@ -35,9 +35,9 @@ from engine.video.output_place import OutputPlace
 from engine.video.pyav import FFMPEG_ERRORS, U8Plane, side_data_of, words
 from engine.video.source import DecodedFrame, PassThrough
 
-__all__ = ["Sink", "open_sink"]
+__all__ = ["MUXERS", "Sink", "open_sink"]
 
-_MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
+MUXERS: Final = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
 #: FFmpeg's muxers write in the order of decode stamps, and hold a packet until every stream has one that is later. With
 #: decode stamps of pictures this far ahead of the sound's (as B-frames have them), a picture never waits: measured on
@@ -64,7 +64,7 @@ class Sink:
         self._place, self._device, self._settings = place, device, settings
         self._takes_device = device is not None
         self._is_address = isinstance(place, AddressPlace)
-        self._muxer = place.muxer if isinstance(place, AddressPlace) else _MUXERS[place.suffix]
+        self._muxer = place.muxer if isinstance(place, AddressPlace) else MUXERS[place.suffix]
         self._lock = threading.RLock()
         self._is_closed = False
         self._failed = False
@@ -409,7 +409,7 @@ def open_sink(
     if is_address(str(path)):
         place = AddressPlace(str(path), options or {})
     else:
-        place = OutputPlace(path, suffixes=tuple(_MUXERS), inputs=(source.uri,), overwrite=overwrite)
+        place = OutputPlace(path, suffixes=tuple(MUXERS), inputs=(source.uri,), overwrite=overwrite)
     settings = EncoderSettings(codec, quality, preset, threads, is_live, max_kbps=max_kbps)
     why_not = why_not_nvenc(source.info, settings) if device_stream is not None else ""
     device = DeviceFrames(source.info, device_stream) if device_stream is not None and why_not is None else None

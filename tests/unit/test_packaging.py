@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_public_api_is_what_all_says() -> None:
-    assert engine.__all__ == ["open_pipeline", "run"]
+    assert engine.__all__ == ["open_lipsync", "open_pipeline", "run", "speak"]
     assert all(callable(getattr(engine, name)) for name in engine.__all__)
 
 

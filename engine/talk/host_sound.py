@@ -1,0 +1,94 @@
+"""host_sound: what a host pushes, of any rate, layout and sample type, to float32 of one rate and layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import InputError, MediaError, explain
+from engine.talk.track import LAYOUTS
+from engine.video.pyav import FFMPEG_ERRORS, words
+
+__all__ = ["HostSound"]
+
+F32 = npt.NDArray[np.float32]
+
+_SCALES = {"int16": 2.0**15, "int32": 2.0**31}
+
+
+class HostSound:
+    """Pieces in any form to float32 [samples, channels], -1..1; those that have the form already keep their values."""
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        if channels not in LAYOUTS or not 4000 <= rate_hz <= 384000:
+            wanted = "4000 to 384000 Hz and 1 to 8 channels"
+            raise InputError(explain("open_lipsync", wanted, f"{rate_hz} Hz, {channels} channels", "correct them"))
+        self.rate_hz, self.channels = rate_hz, channels
+        self._form = (rate_hz, channels)
+        self._resampler: av.AudioResampler | None = None
+
+    def convert(self, pcm: npt.NDArray[Any], rate_hz: int, channels: int) -> F32:
+        """What comes out by this piece; raises InputError for an array of another kind."""
+        array = pcm[:, None] if pcm.ndim == 1 else pcm
+        name = array.dtype.name
+        if array.ndim != 2 or array.shape[1] != channels or (name not in _SCALES and name not in _FLOATS):
+            wanted = f"{', '.join((*_SCALES, *_FLOATS))} [samples, {channels}]"
+            got = f"{pcm.dtype} {list(pcm.shape)}"
+            raise InputError(explain("LipSync.push", wanted, got, "convert the array, or name its channels"))
+        samples = _floats(array)
+        ready = []
+        if (rate_hz, channels) != self._form:
+            ready.append(self.flush())
+            self._form = (rate_hz, channels)
+        if self._form == (self.rate_hz, self.channels):
+            return np.concatenate([*ready, samples]) if ready else samples
+        return np.concatenate([*ready, self._resampled(samples)])
+
+    def flush(self) -> F32:
+        """The end of a sound that was converted: what the resampler still holds."""
+        if self._resampler is None:
+            return np.zeros((0, self.channels), np.float32)
+        rest = self._pulled(None)
+        self._resampler = None
+        return rest
+
+    def reset(self) -> None:
+        """Forget the sound."""
+        self._resampler = None
+
+    def _resampled(self, samples: F32) -> F32:
+        if not len(samples):
+            return np.zeros((0, self.channels), np.float32)
+        rate_hz, channels = self._form
+        if channels not in LAYOUTS:
+            raise InputError(explain("LipSync.push", "1 to 8 channels", channels, "mix them down first"))
+        if self._resampler is None:
+            self._resampler = av.AudioResampler("flt", LAYOUTS[self.channels], self.rate_hz)
+        packed = np.ascontiguousarray(samples).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[channels])
+        frame.sample_rate = rate_hz
+        return self._pulled(frame)
+
+    def _pulled(self, frame: av.AudioFrame | None) -> F32:
+        assert self._resampler is not None  # made above
+        try:
+            pieces = [one.to_ndarray().reshape(-1, self.channels) for one in self._resampler.resample(frame)]
+        except FFMPEG_ERRORS as error:
+            do = "push it at the rate that was opened"
+            raise MediaError(explain("LipSync.push", "sound that FFmpeg can resample", words(error), do)) from error
+        return np.concatenate([np.zeros((0, self.channels), np.float32), *pieces])
+
+
+_FLOATS = ("uint8", "float32", "float64")
+
+
+def _floats(array: npt.NDArray[Any]) -> F32:
+    """A copy as float32, -1..1; what is no number becomes 0."""
+    if array.dtype == np.uint8:
+        return (array.astype(np.float32) - 128.0) / 128.0
+    if scale := _SCALES.get(array.dtype.name):
+        return np.asarray(array / scale, np.float32)
+    return np.where(np.isfinite(array), array, 0.0).astype(np.float32)
