@@ -140,7 +140,7 @@ def joined(chunks: list[Found]) -> Found:
 
 def _load(path: Path, key: str) -> Found | None:
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
             if str(held["key"]) != key:
                 return None
             return Found(**{one.name: held[one.name] for one in fields(Found)})

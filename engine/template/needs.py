@@ -30,7 +30,7 @@ class TemplateKey:
 
     video_sha256: str
     models: dict[str, dict[str, str]]
-    options: dict[str, float]
+    options: dict[str, str]
 
     @property
     def digest(self) -> str:
@@ -113,18 +113,19 @@ def template_key(video_sha256: str, profile: Profile, needs: Needs) -> TemplateK
     }
     generator = needs.generator
     models["lipsync"] = {"contract": generator.name, "contract_sha256": _contract_sha256(generator)}
-    options: dict[str, float] = {
-        "detect.size_px": profile.detect.size_px,
-        "detect.second_pass_px": profile.detect.second_pass_px,
-        "detect.score_threshold": profile.detect.score_threshold,
-        "detect.iou_threshold": profile.detect.iou_threshold,
-        "detect.max_detections": profile.detect.max_detections,
-        "track.faces": profile.track.faces,
-        "track.coast_frames": profile.track.coast_frames,
-        "track.cut_threshold": profile.track.cut_threshold,
-        "track.like_threshold": profile.track.like_threshold,
+    detect, track = profile.detect, profile.track
+    options = {
+        "detect.size_px": detect.size_px,
+        "detect.second_pass_px": detect.second_pass_px,
+        "detect.score_threshold": detect.score_threshold,
+        "detect.iou_threshold": detect.iou_threshold,
+        "detect.max_detections": detect.max_detections,
+        "track.faces": track.faces,
+        "track.coast_frames": track.coast_frames,
+        "track.cut_threshold": track.cut_threshold,
+        "track.like_threshold": track.like_threshold,
     }
-    return TemplateKey(video_sha256, models, options)
+    return TemplateKey(video_sha256, models, {name: f"{value:g}" for name, value in options.items()})
 
 
 def model_rate(generator: Contract, own: Fraction) -> Fraction:
