@@ -204,8 +204,10 @@ class LiveGovernor:
         told = self._under_way.popleft()
         if told.rung != self._governor.rung:
             return  # begun before the step
-        # the host waits for a device only where it is late: what the device was busy with is the frame's work as well
-        work_ms = max(told.host_ms, self._pipeline.timings.inner_ms(told.index))
+        work_ms = told.host_ms
+        if self._late:
+            # the host waits for a device only where that is late: what it was busy with is the frame's work as well
+            work_ms = max(work_ms, self._pipeline.timings.inner_ms(told.index))
         at_s = time.perf_counter()
         step = self._governor.frame(told.index, at_s, work_ms, waited_ms=told.waited_ms, drops=told.drops)
         if step is not None:
