@@ -17,6 +17,7 @@ from kernels.launch_types import (
     Target,
     Tensor,
     Triple,
+    colour_arg,
     denormalise_arg,
     frame_arg,
     normalise_arg,
@@ -74,8 +75,8 @@ def mouth_crop_into(
     """Sample a frame once into one or both of two pictures float32 [1,3,H,W], which may be halves of one input.
 
     They show the crop of `crop_px` (width, height) from `offset_px` on; `masked` is black (RGB 0) inside
-    `blank_xywh_px` of itself. Where the crop shrinks the frame, up to 4 x 4 samples are averaged. With `bounded`
-    the crop is a box cut out and resized bilinearly, as OpenCV's resize does it: nothing from beside it is seen.
+    `blank_xywh_px` of itself. Where the crop shrinks the frame by more than 2, up to 4 x 4 samples are averaged. With
+    `bounded` the crop is a box cut out and resized bilinearly, as OpenCV's resize does it: nothing beside it is seen.
     """
     where = "mouth_crop_into"
     first = whole if whole is not None else masked
@@ -137,6 +138,7 @@ def mouth_paste_into(
     generated: Tensor,
     place: Tensor,
     frame: Nv12,
+    weighed: Tensor,
     *,
     mask: Tensor | None = None,
     whole: Tensor | None = None,
@@ -154,29 +156,38 @@ def mouth_paste_into(
     mask float32 [H,W] in 0..1, 0 outside the picture; with `hard` the picture's edges are repeated up to the
     rectangle's. With `whole`, the crop that the picture was made from, the frame keeps its own fine detail: made =
     generated + w * (frame - whole), with w = `texture` where the two pictures differ by `alike` levels of 0..255 or
-    less, falling to 0 at `unlike`.
+    less, falling to 0 at `unlike`. `weighed` float32 [5,H,W] is room for what is worked out on the picture's own px.
     """
     where = "mouth_paste_into"
     height, width = generated.shape[2:] if len(generated.shape) == 4 else (0, 0)
     if not 0 <= alike < unlike:
         raise ValueError(f"{where}: wanted 0 <= alike < unlike, got {alike} and {unlike}; correct the levels")
     shape = (1, 3, height, width)
-    args = (
-        frame_arg(where, frame),
+    room = pointer(where, weighed, "float32", (5, height, width))
+    weigh = (
         pointer(where, generated, "float32", shape),
         ctypes.c_void_p(None) if whole is None else pointer(where, whole, "float32", shape),
         ctypes.c_void_p(None) if mask is None else pointer(where, mask, "float32", (height, width)),
+        room,
+        ctypes.c_int(width),
+        ctypes.c_int(height),
+        colour_arg(frame.colour),
+        denormalise_arg(where, generated_values.mean, generated_values.std, generated_values.order),
+        denormalise_arg(where, whole_values.mean, whole_values.std, whole_values.order),
+        TextureArg(texture, alike, unlike),
+    )
+    paste = (
+        frame_arg(where, frame),
+        room,
         _place(where, place),
         ctypes.c_int(width),
         ctypes.c_int(height),
         ctypes.c_int(offset_px[0]),
         ctypes.c_int(offset_px[1]),
         ctypes.c_int(hard),
-        denormalise_arg(where, generated_values.mean, generated_values.std, generated_values.order),
-        denormalise_arg(where, whole_values.mean, whole_values.std, whole_values.order),
-        TextureArg(texture, alike, unlike),
     )
-    target.launch("mouth_paste", ((frame.height_px + 1) // 2, 1, 1), (128, 1, 1), args)
+    target.launch("mouth_weigh", (height, 1, 1), (min(LANES, 128), 1, 1), weigh)
+    target.launch("mouth_paste", ((frame.height_px + 1) // 2, 1, 1), (128, 1, 1), paste)
 
 
 def fade_nv12_into(target: Target, source: Nv12, frame: Nv12, *, part: float) -> None:

@@ -8,8 +8,6 @@
 #define OPACITY 12
 #define RECTANGLE 13
 
-#define SAMPLES_MAX 4.0f
-
 // In px of the picture, ends excluded.
 struct Window {
     int x0, y0, x1, y1;
@@ -55,6 +53,8 @@ __device__ __forceinline__ Window sampled_from(const Frame& f, const float* m, c
     return w;
 }
 
+#define SAMPLES_MAX 4
+
 // One block a row. Either picture may be missing; `masked` is black in the blank rectangle.
 extern "C" __global__ void mouth_crop(
         Frame f, const float* place, float* masked, float* whole, int width, int height, Inside in, Window blank,
@@ -62,17 +62,19 @@ extern "C" __global__ void mouth_crop(
     const float* m = place + FRAME_FROM_CROP;
     const int y = blockIdx.x;
     const long long plane = (long long)width * height, row = (long long)y * width;
-    // a crop that shrinks the frame takes the mean of what it skips; a bounded one is a plain bilinear resize
+    // A crop that shrinks the frame takes the mean of what it would skip; a sample is a mean of two px each way by
+    // itself. A bounded crop is a plain bilinear resize.
     const float shrinks = sqrtf(fabsf(m[0] * m[4] - m[1] * m[3]));
-    const int n = in.bounded ? 1 : (int)(clamp(shrinks, 1.0f, SAMPLES_MAX) + 0.5f);
+    const int n = in.bounded ? 1 : (int)ceilf(clamp(0.5f * shrinks - 0.01f, 1.0f, (float)SAMPLES_MAX));
     const Window limits = sampled_from(f, m, in);
+    const bool row_is_hidden = y >= blank.y0 && y < blank.y1;
     const Rgb black = {0.0f, 0.0f, 0.0f};
     for (int x = threadIdx.x; x < width; x += blockDim.x) {
         const Rgb p = mean_at(f, m, (float)(x + in.x), (float)(y + in.y), n, limits);
         if (whole) store(norm, p, whole + row + x, whole + row + plane + x, whole + row + 2 * plane + x);
         if (!masked) continue;
-        const bool hidden = x >= blank.x0 && x < blank.x1 && y >= blank.y0 && y < blank.y1;
-        store(norm, hidden ? black : p, masked + row + x, masked + row + plane + x, masked + row + 2 * plane + x);
+        const bool is_hidden = row_is_hidden && x >= blank.x0 && x < blank.x1;
+        store(norm, is_hidden ? black : p, masked + row + x, masked + row + plane + x, masked + row + 2 * plane + x);
     }
 }
 
@@ -96,24 +98,14 @@ extern "C" __global__ void mouth_join(
     }
 }
 
-// A network's picture, its mask and the crop that it was made from; the latter two may be missing.
-struct Mouth {
-    const float *generated, *whole, *mask;
-    int width, height, hard;
-};
-
 struct Texture {
     float part, alike, unlike;  // differences in levels of 0..255
 };
 
-__device__ __forceinline__ float tapped(const float* plane, const Taps& t) {
-    return plane[t.a] * t.wa + plane[t.b] * t.wb + plane[t.c] * t.wc + plane[t.d] * t.wd;
-}
-
-__device__ __forceinline__ Rgb rgb_at(const float* picture, long long plane, const Taps& t, const Norm& norm) {
-    const float a = clamp(tapped(picture, t) * norm.mul[0] + norm.add[0], 0.0f, 255.0f);
-    const float b = clamp(tapped(picture + plane, t) * norm.mul[1] + norm.add[1], 0.0f, 255.0f);
-    const float c = clamp(tapped(picture + 2 * plane, t) * norm.mul[2] + norm.add[2], 0.0f, 255.0f);
+__device__ __forceinline__ Rgb rgb_at(const float* picture, long long plane, long long at, const Norm& norm) {
+    const float a = clamp(picture[at] * norm.mul[0] + norm.add[0], 0.0f, 255.0f);
+    const float b = clamp(picture[plane + at] * norm.mul[1] + norm.add[1], 0.0f, 255.0f);
+    const float c = clamp(picture[2 * plane + at] * norm.mul[2] + norm.add[2], 0.0f, 255.0f);
     Rgb out;
     out.r = norm.swap ? c : a;
     out.g = b;
@@ -125,56 +117,75 @@ __device__ __forceinline__ float most_apart(Rgb p, Rgb q) {
     return mostf(mostf(fabsf(p.r - q.r), fabsf(p.g - q.g)), fabsf(p.b - q.b));
 }
 
-// What a place of the picture gives: how much of it counts, its colour, and the frame's own texture that it keeps.
-struct Given {
-    float part, texture;
-    Rgb made, crop;
+// What a paste needs of every px of the picture, in the frame's own codes: made - w * crop for luma, U and V, then w
+// and the mask; new = that + w * old. Worked out here, where there are fewer px than in the frame. One block a row.
+extern "C" __global__ void mouth_weigh(
+        const float* generated, const float* whole, const float* mask, float* weighed, int width, int height, Colour c,
+        Norm of_made, Norm of_crop, Texture t) {
+    const long long plane = (long long)width * height, row = (long long)blockIdx.x * width;
+    for (int x = threadIdx.x; x < width; x += blockDim.x) {
+        const long long at = row + x;
+        const Rgb made = rgb_at(generated, plane, at, of_made);
+        const float luma = luma_of(c, made);
+        float y = y_of(c, luma), u = u_of(c, luma, made.b), v = v_of(c, luma, made.r), part = 0.0f;
+        if (whole) {
+            const Rgb crop = rgb_at(whole, plane, at, of_crop);
+            const float old = luma_of(c, crop);
+            // where the picture changed, the frame's fine detail belongs to what is no longer there
+            part = t.part * clamp((t.unlike - most_apart(made, crop)) / (t.unlike - t.alike), 0.0f, 1.0f);
+            y -= part * y_of(c, old);
+            u -= part * u_of(c, old, crop.b);
+            v -= part * v_of(c, old, crop.r);
+        }
+        weighed[at] = y;
+        weighed[plane + at] = u;
+        weighed[2 * plane + at] = v;
+        weighed[3 * plane + at] = part;
+        weighed[4 * plane + at] = mask ? mask[at] : 1.0f;
+    }
+}
+
+// A weighed picture; a hard one repeats its edges up to the rectangle's.
+struct Weighed {
+    const float* planes;
+    int width, height, hard;
 };
 
-__device__ __forceinline__ Given given_at(
-        const Mouth& f, float u, float v, float opacity, const Norm& of_made, const Norm& of_crop, const Texture& t) {
-    const Taps taps = taps_at(u, v, f.width, f.height, f.width, 1);
-    const long long plane = (long long)f.width * f.height;
-    Given g;
-    g.part = opacity;
-    if (f.mask) g.part *= tapped(f.mask, taps);
-    // a hard picture repeats its edges up to the rectangle's
-    if (!f.hard) g.part *= cover(u, f.width) * cover(v, f.height);
-    g.part = clamp(g.part, 0.0f, 1.0f);
-    g.made = rgb_at(f.generated, plane, taps, of_made);
-    g.texture = 0.0f;
-    g.crop = g.made;
-    if (f.whole) {
-        g.crop = rgb_at(f.whole, plane, taps, of_crop);
-        // where the picture changed, the frame's fine detail belongs to what is no longer there
-        g.texture = t.part * clamp((t.unlike - most_apart(g.made, g.crop)) / (t.unlike - t.alike), 0.0f, 1.0f);
-    }
-    return g;
+__device__ __forceinline__ float tapped(const float* plane, const Taps& t) {
+    return plane[t.a] * t.wa + plane[t.b] * t.wb + plane[t.c] * t.wc + plane[t.d] * t.wd;
+}
+
+__device__ __forceinline__ float part_at(const Weighed& f, const Taps& t, float u, float v, float opacity) {
+    float part = opacity * tapped(f.planes + 4LL * f.width * f.height, t);
+    if (!f.hard) part *= cover(u, f.width) * cover(v, f.height);
+    return clamp(part, 0.0f, 1.0f);
 }
 
 // A part of 0 gives the old code back, bit by bit.
-__device__ __forceinline__ u8 painted(u8 old, float made, float crop, const Given& g) {
-    return code(mix((float)old, made + g.texture * ((float)old - crop), g.part));
+__device__ __forceinline__ u8 painted(u8 old, float made, float texture, float part) {
+    return code(mix((float)old, made + texture * (float)old, part));
 }
 
 // One block a pair of luma rows and their chroma row, inside the frame's rectangle alone.
 extern "C" __global__ void mouth_paste(
-        Frame frame, const float* generated, const float* whole, const float* mask, const float* place, int width,
-        int height, int offset_x, int offset_y, int hard, Norm of_made, Norm of_crop, Texture texture) {
+        Frame frame, const float* weighed, const float* place, int width, int height, int offset_x, int offset_y,
+        int hard) {
     const float* m = place + CROP_FROM_FRAME;
     const float opacity = place[OPACITY];
     const int x0 = (int)place[RECTANGLE], y0 = (int)place[RECTANGLE + 1];
     const int x1 = least((int)place[RECTANGLE + 2], frame.width), y1 = least((int)place[RECTANGLE + 3], frame.height);
     const int cy = blockIdx.x, top = 2 * cy;
     if (!(opacity > 0.0f) || top + 1 < y0 || top >= y1) return;
-    const Mouth f = {generated, whole, mask, width, height, hard};
-    const Colour& c = frame.colour;
+    const Weighed f = {weighed, width, height, hard};
+    const long long plane = (long long)width * height;
+    const float* texture = weighed + 3 * plane;
     for (int y = most(top, y0); y < least(top + 2, y1); ++y) {
         const float mu = m[1] * (float)y + m[2] - (float)offset_x, mv = m[4] * (float)y + m[5] - (float)offset_y;
         u8* row = frame.y + (long long)y * frame.y_pitch;
         for (int x = x0 + (int)threadIdx.x; x < x1; x += blockDim.x) {
-            const Given g = given_at(f, m[0] * (float)x + mu, m[3] * (float)x + mv, opacity, of_made, of_crop, texture);
-            row[x] = painted(row[x], y_of(c, luma_of(c, g.made)), y_of(c, luma_of(c, g.crop)), g);
+            const float u = m[0] * (float)x + mu, v = m[3] * (float)x + mv;
+            const Taps t = taps_at(u, v, width, height, width, 1);
+            row[x] = painted(row[x], tapped(weighed, t), tapped(texture, t), part_at(f, t, u, v, opacity));
         }
     }
     // chroma lies between two rows; it belongs to the rectangle when its upper row does
@@ -183,11 +194,11 @@ extern "C" __global__ void mouth_paste(
     const float mu = m[1] * y + m[2] - (float)offset_x, mv = m[4] * y + m[5] - (float)offset_y;
     u8* row = frame.uv + (long long)cy * frame.uv_pitch;
     for (int cx = (x0 + 1) / 2 + (int)threadIdx.x; cx < (x1 + 1) / 2; cx += blockDim.x) {
-        const float x = 2.0f * ((float)cx - c.cx0);
-        const Given g = given_at(f, m[0] * x + mu, m[3] * x + mv, opacity, of_made, of_crop, texture);
-        const float made = luma_of(c, g.made), crop = luma_of(c, g.crop);
-        row[2 * cx] = painted(row[2 * cx], u_of(c, made, g.made.b), u_of(c, crop, g.crop.b), g);
-        row[2 * cx + 1] = painted(row[2 * cx + 1], v_of(c, made, g.made.r), v_of(c, crop, g.crop.r), g);
+        const float x = 2.0f * ((float)cx - frame.colour.cx0), u = m[0] * x + mu, v = m[3] * x + mv;
+        const Taps t = taps_at(u, v, width, height, width, 1);
+        const float part = part_at(f, t, u, v, opacity), kept = tapped(texture, t);
+        row[2 * cx] = painted(row[2 * cx], tapped(weighed + plane, t), kept, part);
+        row[2 * cx + 1] = painted(row[2 * cx + 1], tapped(weighed + 2 * plane, t), kept, part);
     }
 }
 

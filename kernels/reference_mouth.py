@@ -33,8 +33,8 @@ def mouth_crop(
 ) -> Float:  # fmt: skip
     """The crop's picture [3,H,W] of (w, h) from `offset` on; `bounds`: x0, y0, x1, y1 of the frame's box, or none."""
     m = np.asarray(frame_from_crop, np.float64)
-    shrinks = min(max(math.sqrt(abs(np.linalg.det(m[:, :2]))), 1.0), 4.0)
-    n = 1 if bounds else int(shrinks + 0.5)
+    shrinks = math.sqrt(abs(np.linalg.det(m[:, :2])))
+    n = 1 if bounds else math.ceil(min(max(0.5 * shrinks - 0.01, 1.0), 4.0))
     v, u = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float64)
     total = np.zeros((size[1], size[0], 3))
     low_x, low_y, end_x, end_y = bounds or (0, 0, *frame.size)
@@ -75,9 +75,15 @@ def mouth_paste(
     height, width = generated.shape[1:]
     x0, y0, x1, y1 = rectangle
 
-    def colours(picture: Float, u: Float, v: Float, values: Values) -> Float:
-        sampled = np.stack([bilinear(plane, u, v) for plane in picture])
-        return np.clip(denormalise(sampled, values.mean, values.std, values.order), 0, 255)
+    def colours(picture: Float, values: Values) -> Float:
+        return np.clip(denormalise(picture, values.mean, values.std, values.order), 0, 255)
+
+    made, kept = colours(generated, generated_values), np.zeros((height, width))
+    codes = made @ matrix.T + shift
+    if whole is not None:
+        crop = colours(whole, whole_values)
+        kept = texture * np.clip((unlike - np.abs(made - crop).max(-1)) / (unlike - alike), 0, 1)
+        codes = codes - kept[..., None] * (crop @ matrix.T + shift)
 
     def painted(old: Bytes, x: Float, y: Float, rows: slice) -> Bytes:
         u, v = apply(crop_from_frame, x, y)
@@ -88,13 +94,8 @@ def mouth_paste(
         if not hard:
             part = part * cover(u, width) * cover(v, height)
         part = np.where((x >= x0) & (np.floor(y) >= y0) & (x < x1) & (y < y1), np.clip(part, 0, 1), 0.0)
-        made = colours(generated, u, v, generated_values)
-        new = made @ matrix[rows].T + shift[rows]
-        if whole is not None:
-            crop = colours(whole, u, v, whole_values)
-            kept = texture * np.clip((unlike - np.abs(made - crop).max(-1)) / (unlike - alike), 0, 1)
-            new = new + kept[..., None] * (old - (crop @ matrix[rows].T + shift[rows]))
-        mixed = old + part[..., None] * (new - old)
+        new = np.stack([bilinear(plane, u, v) for plane in np.moveaxis(codes, -1, 0)[rows]], axis=-1)
+        mixed = old + part[..., None] * (new + bilinear(kept, u, v)[..., None] * old - old)
         return np.where((part > 0)[..., None], to_codes(mixed), old)
 
     y, x = np.mgrid[0 : frame.y.shape[0], 0 : frame.y.shape[1]].astype(np.float64)

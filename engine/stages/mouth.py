@@ -141,6 +141,8 @@ class Mouth:
         if self.has_rim or not any("reference" in held for held in self.layout.pictures.values()):
             size = self.layout.crop_px if self.has_rim else (width, height)
             self._whole = backend.allocate(Spec("float32", (self.batch, 3, size[1], size[0])))
+        pasted = self.layout.crop_px if self.has_rim else (width, height)
+        self._weighed = backend.allocate(Spec("float32", (5, pasted[1], pasted[0])))
 
     @property
     def has_rim(self) -> bool:
@@ -247,6 +249,7 @@ class Mouth:
             made,
             self.place[frame.slot],
             frame.view,
+            self._weighed,
             mask=self.mask,
             whole=whole,
             offset_px=offset,

@@ -316,6 +316,7 @@ def mini_sized(frames: int) -> dict[str, Any]:
         values[12], values[PLACE_RECTANGLE : PLACE_RECTANGLE + 4] = 1.0, (380, 380, 560, 500)
         backend.upload(values, place)
         source, whole, out = (backend.allocate(Spec("float32", (1, 3, 80, 112))) for _ in range(3))
+        room = backend.allocate(Spec("float32", (5, 80, 112)))
         nv12 = backend.allocate_nv12(*SIZE)
         backend.take(decoded(CLIP, 1)[0], nv12)
         style = np.zeros((1, 64), np.float32)
@@ -326,7 +327,7 @@ def mini_sized(frames: int) -> dict[str, Any]:
             marks.append(time.process_time())
             _fill(out, session.run(None, {"source": source.owner, "style": style})[0])
             marks.append(time.process_time())
-            mouth_paste_into(backend, out, place, nv12.view(template.colour), whole=whole, offset_px=(36, 52))
+            mouth_paste_into(backend, out, place, nv12.view(template.colour), room, whole=whole, offset_px=(36, 52))
             marks.append(time.process_time())
             for name, begin, end in zip(rows, marks[:-1], marks[1:], strict=False):
                 rows[name].append(1000 * (end - begin))

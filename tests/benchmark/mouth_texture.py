@@ -76,6 +76,7 @@ class Bench:
         self.layout: MouthLayout = layout_of(load_contract(contract))
         self.target = HostTarget(2)
         blank, size = self.layout.blank_xywh_px, self.layout.size_px
+        self.room = HostTensor(np.zeros((5, size[1], size[0]), np.float32))
         self.mask = HostTensor(rim_mask(size, blank, OURS.feather * min(blank[2:])))
 
     def nv12(self, rgb: U8) -> tuple[HostTensor, Nv12]:
@@ -126,8 +127,8 @@ class Bench:
             held, frame = self.nv12(pair.shut)
             chosen: dict[str, Any] = {"texture": OURS.texture, "alike": OURS.alike, "unlike": OURS.unlike, **options}
             mouth_paste_into(
-                self.target, generated, where, frame, mask=self.mask, whole=whole, offset_px=self.layout.offset_px,
-                generated_values=BGR, whole_values=BGR, **chosen,
+                self.target, generated, where, frame, self.room, mask=self.mask, whole=whole,
+                offset_px=self.layout.offset_px, generated_values=BGR, whole_values=BGR, **chosen,
             )  # fmt: skip
             error = (held.array[inside].astype(float) - truth.array[inside]) ** 2
             found[way] = {"all": error.mean(), "mouth": error[differs].mean(), "skin": error[~differs].mean()}

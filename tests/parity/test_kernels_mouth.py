@@ -148,6 +148,7 @@ def paste(
         device.put(generated[None].astype(np.float32)),
         put_place(device, matrix, opacity, rectangle),
         frame.nv12,
+        device.put(np.full((5, *generated.shape[1:]), np.nan, np.float32)),
         offset_px=offset,
         **held,
         **options,
@@ -270,13 +271,16 @@ def test_a_fade_is_the_twins_and_exact_at_its_ends(device: Device, rng: np.rando
 def test_what_does_not_fit_is_refused(device: Device, rng: np.random.Generator) -> None:
     frame = put_frame(device, noise(rng, 32, 32))
     place, picture = put_place(device, boxed(0, 0, 8, 8, (8, 8))), device.put(np.zeros((1, 3, 8, 8), np.float32))
+    room = device.put(np.zeros((5, 8, 8), np.float32))
     with pytest.raises(ValueError, match="mouth_crop_into: wanted a picture to fill, got none; pass whole, masked or"):
         launch.mouth_crop_into(device.target, frame.nv12, place, crop_px=(8, 8))
     with pytest.raises(ValueError, match=r"mouth_join_into: wanted 8x8 px inside 8x8, got them at 1, 0; correct the"):
         launch.mouth_join_into(device.target, picture, picture, offset_px=(1, 0))
     with pytest.raises(ValueError, match=r"mouth_paste_into: wanted 0 <= alike < unlike, got 9 and 9; correct the lev"):
-        launch.mouth_paste_into(device.target, picture, place, frame.nv12, alike=9, unlike=9)
+        launch.mouth_paste_into(device.target, picture, place, frame.nv12, room, alike=9, unlike=9)
     with pytest.raises(ValueError, match=r"fade_nv12_into: wanted a part of 0 to 1, got 1.5; correct it"):
         launch.fade_nv12_into(device.target, frame.nv12, frame.nv12, part=1.5)
+    with pytest.raises(ValueError, match=r"mouth_paste_into: wanted float32 \[5, 8, 8\], got float32 \[1, 3, 8, 8\]"):
+        launch.mouth_paste_into(device.target, picture, place, frame.nv12, picture)
     with pytest.raises(ValueError, match=r"mouth_paste_into: wanted float32 \[64\], got float32 \[1, 3, 8, 8\]"):
-        launch.mouth_paste_into(device.target, picture, picture, frame.nv12)
+        launch.mouth_paste_into(device.target, picture, picture, frame.nv12, room)
