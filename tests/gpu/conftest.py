@@ -99,15 +99,22 @@ def open_on(
     mode: Mode = "graphs",
     faces: Sequence[str] = ("all",),
     size: tuple[int, int] = SIZE,
+    governed: bool = False,
 ) -> Pipeline:
-    """A pipeline on the GPU, or on the CPU for no networks."""
+    """A pipeline on the GPU, or on the CPU for no networks; `governed` with the profile's ladder."""
     name = "cpu" if networks is None else "cuda"
     backend = open_backend(name, threads=4, say=print, networks=networks or Networks())
     if isinstance(backend, CudaBackend):
         backend.mode = mode
     try:
         return open_pipeline(
-            profile, sources=[SAMPLE / "source_1.png"], size=size, colour=Colour(), faces=faces, backend=backend
+            profile,
+            sources=[SAMPLE / "source_1.png"],
+            size=size,
+            colour=Colour(),
+            faces=faces,
+            backend=backend,
+            governed=governed,
         )
     except BaseException:
         backend.close()
