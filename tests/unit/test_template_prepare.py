@@ -112,6 +112,7 @@ def test_a_second_prepare_looks_at_nothing(tmp_path: Path, pictures: list[U8], l
     assert other.digest != first.digest
 
 
+@pytest.mark.usefixtures("chunks_of_8")
 def test_what_was_broken_off_goes_on_and_ends_the_same(
     tmp_path: Path, pictures: list[U8], looked: list[int], chunks_of_8: None
 ) -> None:
@@ -134,6 +135,7 @@ def test_what_was_broken_off_goes_on_and_ends_the_same(
         assert looked == list(range((stop_after - 1) // 8 * 8, 20))
 
 
+@pytest.mark.usefixtures("chunks_of_8")
 def test_spoiled_chunks_are_found_again(
     tmp_path: Path, pictures: list[U8], looked: list[int], chunks_of_8: None
 ) -> None:
