@@ -50,13 +50,15 @@ class Condition:
 
 
 class Resampler:
-    """Decoded frames to mono float32, -1..1, at `rate_hz`. A change of rate or layout in mid-stream is followed.
+    """Decoded frames to float32, -1..1, at `rate_hz`. A change of rate or layout in mid-stream is followed.
+
+    Mono, or the channels of `layout` (FFmpeg's name), one after the other in one row.
 
     `tap` is given every frame too, as it came but for what is no number, in order; its time stamp means nothing.
     """
 
-    def __init__(self, rate_hz: int, condition: Condition | None = None) -> None:
-        self.rate_hz = rate_hz
+    def __init__(self, rate_hz: int, condition: Condition | None = None, layout: str = "mono") -> None:
+        self.rate_hz, self.layout = rate_hz, layout
         self.tap: Callable[[av.AudioFrame], None] | None = None
         self.condition = condition if condition is not None else Condition()
         self._graph: av.filter.Graph | None = None
@@ -70,7 +72,7 @@ class Resampler:
         if came != self._came:
             ready.append(self.flush())
             _refuse_rate("audio", frame.sample_rate)
-            self._graph, self._came = _graph(*came, self.rate_hz), came
+            self._graph, self._came = _graph(*came, self.rate_hz, self.layout), came
         frame.pts = None
         self._push(frame)
         if self.tap is not None:  # last: whoever taps may stamp the frame
@@ -180,7 +182,7 @@ def _frame(
     return frame
 
 
-def _graph(rate_hz: int, sample_format: str, layout: str, to_rate_hz: int) -> av.filter.Graph:
+def _graph(rate_hz: int, sample_format: str, layout: str, to_rate_hz: int, to_layout: str) -> av.filter.Graph:
     graph = av.filter.Graph()
     if hasattr(graph, "threads"):  # PyAV 18; before, FFmpeg takes one for each core
         graph.threads = 1
@@ -192,7 +194,7 @@ def _graph(rate_hz: int, sample_format: str, layout: str, to_rate_hz: int) -> av
         time_base=f"1/{rate_hz}",
     )
     # float samples in the filter; the matrix scaled so that no sum of channels passes full scale
-    mixer = graph.add("aresample", f"{to_rate_hz}:out_chlayout=mono:out_sample_fmt=flt:rematrix_maxval=1.0")
+    mixer = graph.add("aresample", f"{to_rate_hz}:out_chlayout={to_layout}:out_sample_fmt=flt:rematrix_maxval=1.0")
     graph.link_nodes(source, mixer, graph.add("abuffersink")).configure()
     return graph
 

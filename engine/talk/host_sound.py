@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
 
-from engine.errors import InputError, MediaError, explain
+from engine.audio.pcm import Resampler
+from engine.errors import InputError, explain
 from engine.talk.track import LAYOUTS
-from engine.video.pyav import FFMPEG_ERRORS, words
 
 __all__ = ["HostSound"]
 
@@ -28,7 +29,7 @@ class HostSound:
             raise InputError(explain("open_lipsync", wanted, f"{rate_hz} Hz, {channels} channels", "correct them"))
         self.rate_hz, self.channels = rate_hz, channels
         self._form = (rate_hz, channels)
-        self._resampler: av.AudioResampler | None = None
+        self._resampler = Resampler(rate_hz, layout=LAYOUTS[channels])
 
     def convert(self, pcm: npt.NDArray[Any], rate_hz: int, channels: int) -> F32:
         """What comes out by this piece; raises InputError for an array of another kind."""
@@ -49,15 +50,11 @@ class HostSound:
 
     def flush(self) -> F32:
         """The end of a sound that was converted: what the resampler still holds."""
-        if self._resampler is None:
-            return np.zeros((0, self.channels), np.float32)
-        rest = self._pulled(None)
-        self._resampler = None
-        return rest
+        return self._resampler.flush().reshape(-1, self.channels)
 
     def reset(self) -> None:
         """Forget the sound."""
-        self._resampler = None
+        self._resampler.reset()
 
     def _resampled(self, samples: F32) -> F32:
         if not len(samples):
@@ -65,21 +62,10 @@ class HostSound:
         rate_hz, channels = self._form
         if channels not in LAYOUTS:
             raise InputError(explain("LipSync.push", "1 to 8 channels", channels, "mix them down first"))
-        if self._resampler is None:
-            self._resampler = av.AudioResampler("flt", LAYOUTS[self.channels], self.rate_hz)
         packed = np.ascontiguousarray(samples).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[channels])
-        frame.sample_rate = rate_hz
-        return self._pulled(frame)
-
-    def _pulled(self, frame: av.AudioFrame | None) -> F32:
-        assert self._resampler is not None  # made above
-        try:
-            pieces = [one.to_ndarray().reshape(-1, self.channels) for one in self._resampler.resample(frame)]
-        except FFMPEG_ERRORS as error:
-            do = "push it at the rate that was opened"
-            raise MediaError(explain("LipSync.push", "sound that FFmpeg can resample", words(error), do)) from error
-        return np.concatenate([np.zeros((0, self.channels), np.float32), *pieces])
+        frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
+        return self._resampler.push(frame).reshape(-1, self.channels)
 
 
 _FLOATS = ("uint8", "float32", "float64")

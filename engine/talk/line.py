@@ -57,8 +57,11 @@ class SoundLine:
         """The position that is due now."""
         return (now_s - self._begin_s) * self.rate_hz
 
-    def push(self, samples: F32, now_s: float) -> None:
-        """Sound came in."""
+    def push(self, samples: F32, now_s: float | None) -> None:
+        """Sound came in; at None it is of no time, and waits for `take_all`."""
+        if now_s is None:
+            self._put(samples)
+            return
         behind = int(self.now(now_s)) - self.end - self._waiting
         if self._is_idle and not self._waiting:
             self._silence(behind)

@@ -148,7 +148,7 @@ class LipSync:
             self._check_open("push")
             samples = self._host.convert(pcm, rate_hz or self.rate_hz, channels or self.channels)
             self.facts.sound_in_s += len(samples) / self.rate_hz
-            self._line.push(samples, time.perf_counter())
+            self._line.push(samples, self._now_s())
             self._changed.notify_all()
 
     def reset(self) -> None:
@@ -171,7 +171,7 @@ class LipSync:
                 rest = self._host.flush()
                 self.facts.sound_in_s += len(rest) / self.rate_hz
                 if len(rest):
-                    self._line.push(rest, time.perf_counter())
+                    self._line.push(rest, self._now_s())
             self._is_finished = True
             self._changed.notify_all()
 
@@ -346,10 +346,13 @@ class LipSync:
         tail = there[before : before + count]
         tail = tail * np.linspace(1.0, 0.0, count, dtype=np.float32)[: len(tail), None]
         self._sound = deque([there[:before]])
-        lost = self._line.rewind(start, tail, time.perf_counter() if self.paced else None)
+        lost = self._line.rewind(start, tail, self._now_s())
         self.facts.cut_s += lost / self.rate_hz
         self._deaf = len(tail)
         self._base = self._next
+
+    def _now_s(self) -> float | None:
+        return time.perf_counter() if self.paced else None
 
     def _room(self) -> Frame | None:
         """A free slot; None once closed."""

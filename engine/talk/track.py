@@ -17,6 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from engine.audio.pcm import Resampler
 from engine.audio.source import HOLE_FROM_S, HOLE_TO_S, open_audio
 from engine.errors import MediaError, explain
 from engine.video.decoded import PassThrough
@@ -133,14 +134,14 @@ class EncodedTrack:
     def __init__(self, rate_hz: int, channels: int) -> None:
         self.rate_hz = min((one for one in _AAC_RATES_HZ if one >= rate_hz), default=48000)
         self.layout = LAYOUTS.get(channels, "stereo")
+        self._channels = channels if channels in LAYOUTS else 2
         self._container = av.open(io.BytesIO(), "w", format="nut")
         self.stream = self._container.add_stream("aac", rate=self.rate_hz)
         self.stream.codec_context.layout = self.layout
         self.stream.codec_context.bit_rate = min(_BITS_A_CHANNEL * channels, 6 * self.rate_hz * channels, 512_000)
         self._container.start_encoding()
         self._taken: queue.SimpleQueue[av.AudioFrame] = queue.SimpleQueue()
-        self._resampler: av.AudioResampler | None = None
-        self._came: tuple[int, str, str] | None = None
+        self._resampler = Resampler(self.rate_hz, layout=self.layout)
         self._samples = 0
         self._waiting: list[av.Packet[Any]] = []
 
@@ -151,9 +152,9 @@ class EncodedTrack:
     def packets(self, until_s: float | None) -> Iterator[PassThrough]:
         """Packets that begin before `until_s`, as far as their sound was taken; for None the encoder is emptied."""
         while not self._taken.empty() and (until_s is None or self._samples < until_s * self.rate_hz):
-            self._encode(self._taken.get())
+            self._encode(self._resampler.push(self._taken.get()))
         if until_s is None:
-            self._end_of_kind()
+            self._encode(self._resampler.flush())
             self._waiting += self._explained(lambda: self.stream.encode(None))
         waiting, self._waiting = self._waiting, []
         for packet in waiting:
@@ -163,30 +164,13 @@ class EncodedTrack:
         """Let the encoder go."""
         self._container.close()
 
-    def _encode(self, frame: av.AudioFrame) -> None:
-        came = (frame.sample_rate, frame.format.name, frame.layout.name)
-        if came != self._came:
-            self._end_of_kind()
-            self._resampler = av.AudioResampler("fltp", self.layout, self.rate_hz)
-            self._came = came
-        self._feed(frame)
-
-    def _end_of_kind(self) -> None:
-        """What the resampler still holds of the sound as it came until now."""
-        if self._resampler is not None:
-            self._feed(None)
-            self._resampler = None
-
-    def _feed(self, frame: av.AudioFrame | None) -> None:
-        resampler = cast(av.AudioResampler, self._resampler)
-        if frame is not None:
-            frame.pts = None
-        for piece in self._explained(lambda: resampler.resample(frame)):
-            if not piece.samples:
-                continue
-            piece.pts, piece.time_base = self._samples, Fraction(1, self.rate_hz)
-            self._samples += piece.samples
-            self._waiting += self._explained(partial(self.stream.encode, piece))
+    def _encode(self, samples: npt.NDArray[np.float32]) -> None:
+        if not len(samples):
+            return
+        frame = audio_frame(samples.reshape(-1, self._channels), self.rate_hz, self.layout)
+        frame.pts, frame.time_base = self._samples, Fraction(1, self.rate_hz)
+        self._samples += frame.samples
+        self._waiting += self._explained(partial(self.stream.encode, frame))
 
     def _explained(self, work: Callable[[], list[Any]]) -> list[Any]:
         try:
@@ -197,11 +181,11 @@ class EncodedTrack:
             ) from error
 
 
-def audio_frame(samples: npt.NDArray[np.float32], rate_hz: int) -> av.AudioFrame:
-    """float32 [samples, channels] as a frame that `EncodedTrack.take` takes."""
+def audio_frame(samples: npt.NDArray[np.float32], rate_hz: int, layout: str = "") -> av.AudioFrame:
+    """float32 [samples, channels] as a frame, of the usual layout of so many channels unless one is named."""
     packed = np.ascontiguousarray(samples).reshape(1, -1)
-    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[samples.shape[1]])
-    frame.sample_rate = rate_hz
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout or LAYOUTS[samples.shape[1]])
+    frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
     return frame
 
 
