@@ -159,7 +159,7 @@ def av_offset(received: Received) -> dict[str, Any]:
 def _spread(found: list[Offset]) -> list[float]:
     """[least, median, most]."""
     values = [one.sound_early_ms for one in found]
-    return [round(value, 2) for value in (min(values), float(np.median(values)), max(values))]
+    return [round(value, 2) + 0.0 for value in (min(values), float(np.median(values)), max(values))]
 
 
 def memory(seen: list[tuple[float, float]]) -> dict[str, float]:

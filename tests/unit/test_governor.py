@@ -7,14 +7,17 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import engine
 from engine.frame import Frame
 from engine.governor import Governor, LiveGovernor, Step, p99_ms
+from engine.pipeline import Pipeline
 from engine.profiler.metrics import metrics_text
 from engine.profiler.run_page import run_page
 from engine.profiler.trace import trace_json
@@ -23,6 +26,9 @@ from engine.timing import Timings
 from profiles.ladder import Governor as Options
 from profiles.profile import load_profile
 from tests.benchmark.governor_response import measure
+from tests.live_peer import send
+
+SOURCE = Path(__file__).parents[2] / "models" / "tiny" / "sample" / "source_1.png"
 
 BUDGET_MS, RATE = 40.0, 25.0
 LADDER = load_profile("tiny").ladder
@@ -321,6 +327,49 @@ def test_a_frame_begun_on_another_rung_is_not_the_present_ones() -> None:
 
 
 # -- with real frames -------------------------------------------------------------------------------------
+
+
+def numbered(path: Path, seconds: float, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A transport stream of numbered pictures with sound, written faster than it plays."""
+    with monkeypatch.context() as quick:
+        quick.setattr("tests.live_peer.time.sleep", lambda seconds: None)
+        quick.setattr("tests.live_peer.format_of", lambda url: ("mpegts", {}))
+        send(str(path), seconds=seconds)
+    return path
+
+
+def test_a_live_run_goes_down_its_ladder_and_a_run_of_a_file_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, rungs = numbered(tmp_path / "in.ts", 3.0, monkeypatch), []
+    whole = Pipeline.finish
+
+    def slow(self: Pipeline, frame: Frame) -> Frame:
+        rungs.append(frame.rung)
+        time.sleep(0.06 if frame.rung < 2 else 0.0)
+        return whole(self, frame)
+
+    monkeypatch.setattr(Pipeline, "finish", slow)
+    said: list[str] = []
+    result = engine.run("tiny", SOURCE, clip, tmp_path / "live.mkv", live=True, say=said.append)
+    assert any(line.startswith("governor: 4 rungs below the profile's own (") for line in said)
+    assert result.live is not None
+    facts = result.live.governor
+    assert facts is not None
+    assert facts.down >= 2
+    assert rungs[:3] == [0, 0, 0]
+    # a frame is worked on by the rung that the last step went to
+    first = facts.steps[0]
+    assert (first["from"], first["to"], rungs[rungs.index(1)]) == (0, 1, 1)
+    assert max(rungs) == facts.lowest >= 2
+    assert result.timings.rung_steps["down"] == facts.down
+    assert sum(facts.seconds) == pytest.approx(result.wall_s, abs=1.0)
+    monkeypatch.undo()
+    said.clear()
+    plain = engine.run("tiny", SOURCE, clip, tmp_path / "file.mkv", say=said.append)
+    assert plain.live is None
+    assert plain.timings.rung is None
+    assert not any("governor" in line for line in said)
 
 
 @pytest.mark.full
