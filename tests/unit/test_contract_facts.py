@@ -339,7 +339,7 @@ def test_lip_sync_networks_as_published() -> None:
         "dinet": ((320, 416), (0, 0, 320, 416), (32, 128, 256, 256), 2, 3, UNIT, "rgb", "hard"),
         "wav2lip_96": wav2lip,
         "wav2lip_gan_96": wav2lip,
-        "tiny_lipsync": ((96, 96), (0, 0, 96, 96), (5, 14, 86, 79), 0, 16, UNIT, "bgr", "feather"),  # ours
+        "tiny_lipsync": ((96, 96), (0, 0, 96, 96), (5, 14, 86, 79), 5, 11, UNIT, "bgr", "feather"),  # ours
         "wav2lip_256": ((256, 256), (0, 0, 256, 256), (0, 128, 256, 128), 0, 16, UNIT, "bgr", "hard"),
         "musetalk_unet": ((256, 256), (0, 0, 256, 256), (0, 128, 256, 128), 2, 3, ((), ()), "", "mask"),
     }

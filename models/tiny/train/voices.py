@@ -44,7 +44,7 @@ def held_out_languages() -> tuple[str, ...]:
     return _texts()[1]
 
 
-def _resampled(sound: Floats, rate_hz: int) -> Floats:
+def resampled(sound: Floats, rate_hz: int) -> Floats:
     """To 16 kHz by cutting the spectrum: the sound begins and ends in silence, so that its ends do not wrap."""
     count = round(len(sound) * RATE_HZ / rate_hz)
     spectrum = np.fft.rfft(sound)
@@ -74,7 +74,7 @@ def spoken(rng: np.random.Generator, held_out: bool = False, language: str = "")
         int(rng.integers(20, 80)),
     )  # fmt: skip
     said = espeak.library().say(text, voice)
-    sound = _resampled(said.sound, said.rate_hz)
+    sound = resampled(said.sound, said.rate_hz)
     return Speech(sound, phonemes.sounds(said.phonemes, len(sound) / RATE_HZ))
 
 
@@ -91,7 +91,7 @@ def sung(rng: np.random.Generator, length_s: float) -> Speech:
     return Speech(formants.sing(sounds, length_s, rng), sounds)
 
 
-def _placed(parts: list[tuple[float, Speech]], length_s: float) -> Speech:
+def joined(parts: list[tuple[float, Speech]], length_s: float) -> Speech:
     """Utterances at their times in one sound of a length; what passes its end is cut."""
     sound, sounds = np.zeros(round(length_s * RATE_HZ), np.float32), []
     for begin_s, part in parts:
@@ -117,7 +117,7 @@ def utterance(rng: np.random.Generator) -> Speech:
             said, at = Speech(said.sound[round(skip_s * RATE_HZ) :], moved), 0.0
         parts.append((at, said))
         at += len(said.sound) / RATE_HZ + (rng.uniform(0.2, 1.2) if rng.random() < 0.5 else 0.0)
-    return _placed(parts, LENGTH_S)
+    return joined(parts, LENGTH_S)
 
 
 def _coloured(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
