@@ -48,6 +48,8 @@ def examine() -> list[Finding]:
         ("ONNX Runtime", True, _onnxruntime),
         ("PyAV: H.264", True, lambda: _codec("libx264", "H.264")),
         ("PyAV: HEVC", False, lambda: _codec("libx265", "HEVC")),
+        ("PyAV: AAC", False, _aac),
+        ("microphone", False, _microphone),
         ("GPU driver", False, _driver),
         ("CUDA: cuda-core + NVRTC", False, _nvrtc),
         ("cuda backend", False, _cuda_backend),
@@ -56,6 +58,7 @@ def examine() -> list[Finding]:
         ("NVENC", False, lambda: _nvidia_codec("h264_nvenc", "w", "NVENC")),
         ("models", True, _models),
         ("plans", False, _plans),
+        ("templates", False, _templates),
     ]
     findings = []
     for what, needed, check in checks:
@@ -245,3 +248,37 @@ def _plans() -> Finding:
         return Finding("plans", "broken", refused[0], "python -m build_engines prune, then build again")
     text = f"{len(found)} whole in {plan_folder()}"
     return Finding("plans", "ok" if found else "missing", text, "" if found else "python -m build_engines PROFILE")
+
+
+def _aac() -> Finding:
+    """The sound of a talking head, where a container does not take it as it is."""
+    from engine.talk.track import EncodedTrack, audio_frame
+
+    track = EncodedTrack(48000, 2)
+    try:
+        track.take(audio_frame(np.zeros((4800, 2), np.float32), 48000))
+        packets = list(track.packets(None))
+    finally:
+        track.close()
+    state: State = "ok" if len(packets) >= 5 else "broken"
+    return Finding("AAC", state, f"4800 samples became {len(packets)} packets", "" if packets else "reinstall av")
+
+
+def _microphone() -> Finding:
+    import av
+
+    cards = Path("/proc/asound/cards")
+    held = [line for line in cards.read_text().splitlines() if "[" in line] if cards.is_file() else []
+    if "alsa" not in av.formats_available:
+        return Finding("microphone", "missing", "this FFmpeg has no ALSA", "pipe the sound in: --audio -")
+    do = "" if held else "only for --audio alsa:NAME: pass a sound card through"
+    return Finding("microphone", "ok" if held else "missing", "; ".join(map(str.strip, held)) or "no sound card", do)
+
+
+def _templates() -> Finding:
+    from engine.template.folder import template_folder
+
+    folder = template_folder()
+    count = len(list(folder.glob("*/template.json")))
+    do = "" if count else "python -m engine prepare VIDEO --profile PROFILE, or leave it to run"
+    return Finding("templates", "ok" if count else "missing", f"{count} prepared in {folder}", do)

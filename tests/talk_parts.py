@@ -22,6 +22,7 @@ from engine.audio.stream import features_of
 from engine.template.template import Template
 from engine.video.source import open_source
 from models.contract import load_contract
+from models.model_files import find, installed
 from profiles.profile import Lipsync, Models, Profile
 from tests.lipsync_parts import files_in_place
 
@@ -71,9 +72,11 @@ def write_light(path: Path) -> Path:
 
 
 @contextmanager
-def light_files(path: Path) -> Iterator[None]:
-    """While this is open, the network serves the contract."""
-    with files_in_place({CONTRACT: path}):
+def light_files(path: Path, *, with_tiny: bool = False) -> Iterator[None]:
+    """While this is open, the network serves the contract; `with_tiny`: beside the tiny pack, to prepare with."""
+    tiny = [name for name in installed() if name.startswith("tiny_")] if with_tiny else []
+    beside = {name: find(name).path for name in tiny}
+    with files_in_place({CONTRACT: path, **beside}):
         yield
 
 
