@@ -26,6 +26,8 @@ log = logging.getLogger("engine.governor")
 
 # Frames after a step that are not judged: the first of a rung still pays for the one before.
 _SETTLE_FRAMES = 2
+# A cycle is waited for no longer; what comes more rarely is a spike, and one in a hundred is forgiven.
+_CYCLE_FRAMES = 12
 # Drops count where they went on: an input that catches up after a stall drops many at once.
 _DROPS = 3
 _DROPS_S = 1.0
@@ -90,7 +92,7 @@ class Governor:
         if self._frames <= _SETTLE_FRAMES:
             return None
         self._cycle.append(work_ms)
-        if len(self._cycle) == self.ladder[self.rung].cycle:
+        if len(self._cycle) == self._cycle_frames:
             self._work.append(sum(self._cycle) / len(self._cycle))
             self._cycle.clear()
         if len(self._work) < 2:
@@ -156,7 +158,8 @@ class Governor:
     def _enter(self) -> None:
         """Forget the figures of another rung."""
         window = self.options.window_frames
-        self._work = deque(maxlen=max(window // self.ladder[self.rung].cycle, 2))
+        self._cycle_frames = min(self.ladder[self.rung].cycle, _CYCLE_FRAMES)
+        self._work = deque(maxlen=max(window // self._cycle_frames, 2))
         self._waits: deque[float] = deque(maxlen=window)
         self._dropped: deque[tuple[int, float]] = deque()
         self._cycle: list[float] = []

@@ -209,6 +209,13 @@ def test_a_dear_frame_is_paid_for_by_the_cheap_ones_of_its_cycle() -> None:
     assert dearer.run(2)[0].reason == "p99 38.3 of 40.0 ms"
 
 
+def test_a_restorer_that_runs_once_in_a_while_does_not_make_it_slow() -> None:
+    ladder = (Rung(30, 1, 640, 4), Rung(1000, 1, 640, 4), Rung(1000, 1, 320, 4))
+    governor = Governor(Options(rungs=ladder[1:]), ladder, BUDGET_MS)
+    steps = [governor.frame(at, at / RATE, 55.0) for at in range(80)]
+    assert [(step.frame, step.after) for step in steps if step] == [(25, 1), (51, 2)]
+
+
 def test_a_break_of_the_input_is_not_time_that_was_calm() -> None:
     run = Simulated(costs=((30.0, 30.0), *((15.0, 15.0),) * 4))
     assert [step.after for step in run.run(1, load=1.5)] == [1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -130,6 +132,35 @@ def test_options_changed_afterwards_are_checked_when_a_governed_run_opens() -> N
     with pytest.raises(InputError) as caught:
         governed(changed)
     assert str(caught.value).startswith(sentence)
+
+
+def restoring(every: int, *rungs: Rung) -> Profile:
+    """The tiny profile with a restorer; its weights are not looked for until it opens."""
+    profile = with_rungs(*rungs)
+    models = dataclasses.replace(profile.models, restorer="gfpgan_1.4")
+    return dataclasses.replace(profile, models=models, enhance=dataclasses.replace(profile.enhance, every=every))
+
+
+def test_a_restorer_may_run_less_often_and_not_more_often() -> None:
+    profile = restoring(2, Rung(enhance_every=5), Rung(enhance_every=5, detect_every=2))
+    assert [rung.enhance_every for rung in profile.ladder] == [2, 5, 5]
+    assert [rung.cycle for rung in profile.ladder] == [2, 5, 5]
+    assert profile.ladder[1].words(profile.own) == "enhance every 5"
+    with pytest.raises(ValueError, match=r"^governor\.rungs\[0\]\.enhance_every: wanted 2 or more, as the rung above"):
+        _ = restoring(2, Rung(enhance_every=1)).ladder
+
+
+def test_the_restorer_runs_as_often_as_the_rung_says() -> None:
+    ladder = restoring(2, Rung(enhance_every=4)).ladder
+    profile = restoring(2)
+    held: Any = SimpleNamespace(ladder=ladder, profile=profile, enhance=object(), since_restored=1000)
+
+    def modes(*rungs: int) -> list[str]:
+        return [Pipeline._mode(held, cast(Any, SimpleNamespace(rung=rung, new_tracks=0)), 1) for rung in rungs]
+
+    assert modes(0, 0, 0, 0) == ["+restore", "+reuse", "+restore", "+reuse"]
+    assert modes(1, 1, 1, 1, 1, 1) == ["+reuse", "+reuse", "+restore", "+reuse", "+reuse", "+reuse"]
+    assert modes(0, 0, 0) == ["+restore", "+reuse", "+restore"]
 
 
 # -- plans ------------------------------------------------------------------------------------------------
