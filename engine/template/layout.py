@@ -62,8 +62,9 @@ def lay_out(
             places, published = places.clamped(size_px), published.clamped(size_px)
         laid.crop_from_frame[run], laid.frame_from_crop[run] = places.matrices(crop_px)
         laid.raw_crop_from_frame[run] = published.matrices(crop_px)[0]
-        laid.points[run] = smoothed(clean.five.reshape(-1, 10)).reshape(-1, 5, 2)
-        laid.boxes[run] = smoothed(clean.boxes)
+        face_px = float(np.median(size))
+        laid.points[run] = smoothed(clean.five.reshape(-1, 10), face_px).reshape(-1, 5, 2)
+        laid.boxes[run] = smoothed(clean.boxes, face_px)
     return laid
 
 
@@ -91,9 +92,9 @@ def _clean(values: F64, size: F64) -> F64:
 def _at_rest(places: Places) -> Places:
     """Smoothed: middle, size and turn each for itself, all of them measured in px of the frame."""
     size = float(np.median(np.sqrt(np.prod(places.sides, axis=1))))
-    sides = np.exp(smoothed(np.log(places.sides) * size) / size)
-    turn = smoothed(places.turn[:, None] * size)[:, 0] / size
-    return Places(smoothed(places.middle), sides, turn)
+    sides = np.exp(smoothed(np.log(places.sides) * size, size) / size)
+    turn = smoothed(places.turn[:, None] * size, size)[:, 0] / size
+    return Places(smoothed(places.middle, size), sides, turn)
 
 
 def _changes(track: I64) -> Flags:

@@ -19,19 +19,26 @@ _SIGMAS = (8.0, 2.0)
 _FIVE = np.array([-3.0, 12.0, 17.0, 12.0, -3.0]) / 35
 #: A layer's strength is measured over this many pictures, and counts from so many times the noise on.
 _WINDOW_SIGMA, _NOISES = 4.0, 2.0
+#: The least noise, in face sizes: 0.3 px of a face of 150.
+_LEAST_NOISE = 0.002
 #: An outlier is this far from the median of five pictures, in noises and at least in face sizes.
 _OUTLIER_NOISES, _OUTLIER_SIZE = 8.0, 0.05
 #: From a median absolute deviation to a standard deviation, of a normal distribution.
 _OF_MEDIAN = 1.4826
 
 
-def smoothed(values: F64) -> F64:
-    """Values [m, d] of m pictures in a row, smoothed with one weight for all d; all d in the same unit."""
+def smoothed(values: F64, size: float) -> F64:
+    """Values [m, d] of m pictures in a row, smoothed with one weight for all d.
+
+    `size`: a face's size in their unit. Noise is never taken for less than a small part of it: a compressed still
+    picture stands for some frames and then moves a little, which looks like motion without noise.
+    """
     if len(values) < 3:
         return values.copy()
     slow, middle, fast = (_filtered(values, kernel) for kernel in _KERNELS)
     residual = values - fast
     noise = (_OF_MEDIAN * np.median(np.abs(residual), axis=0)) ** 2 / _energy(_minus(_DELTA, _FIVE))
+    noise = np.maximum(noise, (_LEAST_NOISE * size) ** 2)
     out = slow
     for layer, kernel in (
         (middle - slow, _minus(_KERNELS[1], _KERNELS[0])),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import threading
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from engine.template.order import FrameOrder
 from engine.template.seek import SeekingDecoder
 from engine.template.template import Template
 from engine.video.decoded import DecodedFrame
-from engine.video.source import open_source
+from engine.video.source import Source, open_source
 from tests.templates import hand_made
 from tests.unit.media import make_clip
 
@@ -85,7 +86,7 @@ def test_a_file_that_fits_is_decoded_once(tmp_path: Path) -> None:
 
 
 def test_reading_to_and_fro_costs_little_and_holds_no_more_than_the_limit(tmp_path: Path) -> None:
-    template = template_of(clip_of(tmp_path / "in.mp4", 96, options=SHORT_GOP), 96)
+    template = template_of(clip_of(tmp_path / "in.mp4", 96, options=SHORT_GOP, size=(320, 240)), 96)
     limit = 48 * picture_bytes(template.video)
     with TemplateFrames(template, memory_bytes=limit) as frames:
         held = []
@@ -126,11 +127,36 @@ def test_frames_that_share_a_picture_and_pictures_that_nobody_shows(tmp_path: Pa
                 assert bits(frames.read(n)) == expected[rows[n]]
 
 
-def test_a_rolling_file_is_read_from_its_start(tmp_path: Path) -> None:
-    clip = clip_of(tmp_path / "in.ts", 50, options=ROLLING)
-    decoder = SeekingDecoder(clip, index_video(clip, threads=1), threads=1)
+class Lying(SeekingDecoder):
+    """Entered at picture 24 it gives those from 12 on, as a file does whose key picture is none."""
+
+    def _from_key(self, source: Source, key: int) -> Iterator[Any]:
+        for index, made in super()._from_key(source, 12 if key == 24 else key):
+            yield index + 12 * (key == 24), made
+
+
+def test_a_key_picture_that_is_none_is_found_out_and_not_used_again(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path / "in.mp4", 50, options=SHORT_GOP)
+    index = index_video(clip, threads=1)
+    assert index.keys.tolist() == [0, 12, 24, 36, 48]
+    decoder = Lying(clip, index, threads=1)
     expected = from_the_start(clip)
     assert [bits(frame) for frame in decoder.pictures([30, 31, 40])] == [expected[n] for n in (30, 31, 40)]
+    assert decoder._keys == [0, 12, 36, 48]
+    decoder.close()
+
+
+def test_open_groups_of_pictures_are_entered_at_their_key(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path / "in.mp4", 60, options=OPEN_GOP)
+    index = index_video(clip, threads=1)
+    assert len(index.keys) > 3
+    decoder = SeekingDecoder(clip, index, threads=1)
+    expected = from_the_start(clip)
+    key = int(index.keys[-1])
+    for n in (key, key - 1, int(index.keys[-2])):
+        assert [bits(frame) for frame in decoder.pictures([n])] == [expected[n]]
+    assert decoder._keys == index.keys.tolist()
+    assert decoder.decoded <= 1 + 12 + 12
     decoder.close()
 
 

@@ -133,6 +133,9 @@ def test_what_was_broken_off_goes_on_and_ends_the_same(
         looked.clear()
         assert prepare(clip, drawn_profile(), folder=broken).digest == whole
         assert looked == list(range((stop_after - 1) // 8 * 8, 20))
+        for chunk in sorted((tmp_path / "whole").glob("faces-*.npz")):
+            with np.load(chunk) as wanted, np.load(broken / chunk.name) as got:
+                assert all(np.array_equal(wanted[name], got[name]) for name in wanted.files), chunk.name
 
 
 @pytest.mark.usefixtures("chunks_of_8")

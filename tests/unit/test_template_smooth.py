@@ -23,7 +23,7 @@ def rms(values: F64) -> float:
 
 def test_a_still_face_rests() -> None:
     true, seen = noisy(np.zeros(250))
-    out = smoothed(seen)
+    out = smoothed(seen, 150)
     assert rms(out - true) < rms(seen - true) / 3
     # what the eye sees is the change from one frame to the next
     assert rms(np.diff(out, axis=0)) < rms(np.diff(seen, axis=0)) / 20
@@ -32,7 +32,7 @@ def test_a_still_face_rests() -> None:
 @pytest.mark.parametrize(("hz", "amplitude_px", "part"), [(0.3, 20, 0.5), (1.0, 20, 0.8), (2.5, 15, 0.9)])
 def test_a_moving_face_is_followed_without_lag(hz: float, amplitude_px: float, part: float) -> None:
     true, seen = noisy(amplitude_px * np.sin(2 * np.pi * hz * TIME_S))
-    out = smoothed(seen)
+    out = smoothed(seen, 150)
     assert rms(out - true) < part * rms(seen - true)
     inner = slice(20, -20)
     likeness = [np.corrcoef(np.roll(true[:, 0], lag)[inner], out[inner, 0])[0, 1] for lag in range(-3, 4)]
@@ -41,17 +41,23 @@ def test_a_moving_face_is_followed_without_lag(hz: float, amplitude_px: float, p
 
 def test_time_reversed_gives_the_same_reversed() -> None:
     _, seen = noisy(12 * np.sin(TIME_S) + 4 * np.sin(17 * TIME_S))
-    np.testing.assert_allclose(smoothed(seen[::-1])[::-1], smoothed(seen), atol=1e-9)
+    np.testing.assert_allclose(smoothed(seen[::-1], 150)[::-1], smoothed(seen, 150), atol=1e-9)
+
+
+def test_a_compressed_still_picture_that_moves_now_and_then_rests() -> None:
+    held = np.repeat(np.random.default_rng(5).normal(0, 0.2, (50, 2)), 5, axis=0)
+    out = smoothed(held, 150)
+    assert rms(np.diff(out, axis=0)) < rms(np.diff(held, axis=0)) / 5
 
 
 def test_steady_motion_passes_as_it_is() -> None:
     line = np.stack([3.0 * np.arange(40), 100 - 2.0 * np.arange(40)], axis=1)
-    np.testing.assert_allclose(smoothed(line), line, atol=1e-6)
+    np.testing.assert_allclose(smoothed(line, 150), line, atol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 9, 17])
 def test_short_stretches_have_values_too(count: int) -> None:
-    out = smoothed(np.random.default_rng(2).normal(0, 1, (count, 3)))
+    out = smoothed(np.random.default_rng(2).normal(0, 1, (count, 3)), 150)
     assert out.shape == (count, 3)
     assert np.isfinite(out).all()
 
