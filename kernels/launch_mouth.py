@@ -26,6 +26,7 @@ from kernels.launch_types import (
 )
 
 PLACE_FLOATS = 64  # what lies behind it in one allocation is aligned to 256 bytes, as networks want it
+REACH_OF_WIDTH = 48  # of a mouth's picture: as far as a line of the frame shows in the crop's px
 PLACE_BACK, PLACE_THERE, PLACE_OPACITY, PLACE_RECTANGLE = 0, 6, 12, 13
 
 _ZERO: Triple = (0.0, 0.0, 0.0)
@@ -147,8 +148,9 @@ def mouth_paste_into(
     generated_values: Values = Values(),
     whole_values: Values = Values(),
     texture: float = 1.0,
-    alike: float = 8.0,
-    unlike: float = 32.0,
+    alike: float = 24.0,
+    unlike: float = 96.0,
+    reach_px: int | None = None,
 ) -> None:
     """Blend a generated picture [1,3,H,W] into NV12 in place, inside the rectangle of `place` alone.
 
@@ -156,37 +158,46 @@ def mouth_paste_into(
     mask float32 [H,W] in 0..1, 0 outside the picture; with `hard` the picture's edges are repeated up to the
     rectangle's. With `whole`, the crop that the picture was made from, the frame keeps its own fine detail: made =
     generated + w * (frame - whole), with w = `texture` where the two pictures differ by `alike` levels of 0..255 or
-    less, falling to 0 at `unlike`. `weighed` float32 [5,H,W] is room for what is worked out on the picture's own px.
+    less all around, within `reach_px` (W // 48 unless given), falling to 0 at `unlike`. `weighed` float32 [6,H,W] is
+    room for what is worked out on the picture's own px.
     """
     where = "mouth_paste_into"
     height, width = generated.shape[2:] if len(generated.shape) == 4 else (0, 0)
     if not 0 <= alike < unlike:
         raise ValueError(f"{where}: wanted 0 <= alike < unlike, got {alike} and {unlike}; correct the levels")
-    shape = (1, 3, height, width)
-    room = pointer(where, weighed, "float32", (5, height, width))
+    shape, lanes = (1, 3, height, width), (min(LANES, 128), 1, 1)
+    picture = pointer(where, generated, "float32", shape)
+    crop = ctypes.c_void_p(None) if whole is None else pointer(where, whole, "float32", shape)
+    room = pointer(where, weighed, "float32", (6, height, width))
+    agreed = ctypes.c_void_p(weighed.ptr + 5 * 4 * height * width)
+    size = (ctypes.c_int(width), ctypes.c_int(height))
+    of_made = denormalise_arg(where, generated_values.mean, generated_values.std, generated_values.order)
+    of_crop = denormalise_arg(where, whole_values.mean, whole_values.std, whole_values.order)
     weigh = (
-        pointer(where, generated, "float32", shape),
-        ctypes.c_void_p(None) if whole is None else pointer(where, whole, "float32", shape),
+        picture,
+        crop,
         ctypes.c_void_p(None) if mask is None else pointer(where, mask, "float32", (height, width)),
+        agreed,
         room,
-        ctypes.c_int(width),
-        ctypes.c_int(height),
+        *size,
+        ctypes.c_int(width // REACH_OF_WIDTH if reach_px is None else reach_px),
         colour_arg(frame.colour),
-        denormalise_arg(where, generated_values.mean, generated_values.std, generated_values.order),
-        denormalise_arg(where, whole_values.mean, whole_values.std, whole_values.order),
-        TextureArg(texture, alike, unlike),
+        of_made,
+        of_crop,
     )
     paste = (
         frame_arg(where, frame),
         room,
         _place(where, place),
-        ctypes.c_int(width),
-        ctypes.c_int(height),
+        *size,
         ctypes.c_int(offset_px[0]),
         ctypes.c_int(offset_px[1]),
         ctypes.c_int(hard),
     )
-    target.launch("mouth_weigh", (height, 1, 1), (min(LANES, 128), 1, 1), weigh)
+    if whole is not None:
+        levels = TextureArg(texture, alike, unlike)
+        target.launch("mouth_agree", (height, 1, 1), lanes, (picture, crop, agreed, *size, of_made, of_crop, levels))
+    target.launch("mouth_weigh", (height, 1, 1), lanes, weigh)
     target.launch("mouth_paste", ((frame.height_px + 1) // 2, 1, 1), (128, 1, 1), paste)
 
 

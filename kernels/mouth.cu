@@ -117,11 +117,32 @@ __device__ __forceinline__ float most_apart(Rgb p, Rgb q) {
     return mostf(mostf(fabsf(p.r - q.r), fabsf(p.g - q.g)), fabsf(p.b - q.b));
 }
 
+// How far the picture agrees with the crop that it was made from, 0 to 1, px by px. One block a row.
+extern "C" __global__ void mouth_agree(
+        const float* generated, const float* whole, float* agreed, int width, int height, Norm of_made, Norm of_crop,
+        Texture t) {
+    const long long plane = (long long)width * height, row = (long long)blockIdx.x * width;
+    for (int x = threadIdx.x; x < width; x += blockDim.x) {
+        const float apart = most_apart(rgb_at(generated, plane, row + x, of_made), rgb_at(whole, plane, row + x, of_crop));
+        agreed[row + x] = t.part * clamp((t.unlike - apart) / (t.unlike - t.alike), 0.0f, 1.0f);
+    }
+}
+
+// The least agreement within `reach` px: the crop is too coarse to show the lines that stood beside a change.
+__device__ __forceinline__ float least_agreed(const float* agreed, int width, int height, int x, int y, int reach) {
+    float found = 1.0f;
+    for (int j = most(y - reach, 0); j <= least(y + reach, height - 1); ++j)
+        for (int i = most(x - reach, 0); i <= least(x + reach, width - 1); ++i)
+            found = leastf(found, agreed[(long long)j * width + i]);
+    return found;
+}
+
 // What a paste needs of every px of the picture, in the frame's own codes: made - w * crop for luma, U and V, then w
-// and the mask; new = that + w * old. Worked out here, where there are fewer px than in the frame. One block a row.
+// and the mask; new = that + w * old. Worked out here, where there are fewer px than in the frame. `agreed` is read
+// where there is a crop. One block a row.
 extern "C" __global__ void mouth_weigh(
-        const float* generated, const float* whole, const float* mask, float* weighed, int width, int height, Colour c,
-        Norm of_made, Norm of_crop, Texture t) {
+        const float* generated, const float* whole, const float* mask, const float* agreed, float* weighed, int width,
+        int height, int reach, Colour c, Norm of_made, Norm of_crop) {
     const long long plane = (long long)width * height, row = (long long)blockIdx.x * width;
     for (int x = threadIdx.x; x < width; x += blockDim.x) {
         const long long at = row + x;
@@ -132,7 +153,7 @@ extern "C" __global__ void mouth_weigh(
             const Rgb crop = rgb_at(whole, plane, at, of_crop);
             const float old = luma_of(c, crop);
             // where the picture changed, the frame's fine detail belongs to what is no longer there
-            part = t.part * clamp((t.unlike - most_apart(made, crop)) / (t.unlike - t.alike), 0.0f, 1.0f);
+            part = least_agreed(agreed, width, height, x, blockIdx.x, reach);
             y -= part * y_of(c, old);
             u -= part * u_of(c, old, crop.b);
             v -= part * v_of(c, old, crop.r);

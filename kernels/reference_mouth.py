@@ -67,8 +67,8 @@ def mouth_join(
 def mouth_paste(
     frame: Picture, generated: Float, crop_from_frame: Float, opacity: float, rectangle: Ints4, *,
     mask: Float | None = None, whole: Float | None = None, offset: tuple[int, int] = (0, 0), hard: bool = False,
-    generated_values: Values = _PLAIN, whole_values: Values = _PLAIN, texture: float = 1.0, alike: float = 8.0,
-    unlike: float = 32.0,
+    generated_values: Values = _PLAIN, whole_values: Values = _PLAIN, texture: float = 1.0, alike: float = 24.0,
+    unlike: float = 96.0, reach: int | None = None,
 ) -> Picture:  # fmt: skip
     """The frame with a generated picture [3,H,W] in it, with its own texture where the picture did not change."""
     matrix, shift = ycc_from_rgb(frame.colour)
@@ -83,6 +83,9 @@ def mouth_paste(
     if whole is not None:
         crop = colours(whole, whole_values)
         kept = texture * np.clip((unlike - np.abs(made - crop).max(-1)) / (unlike - alike), 0, 1)
+        r = width // 48 if reach is None else reach
+        padded = np.pad(kept, r, constant_values=np.inf)
+        kept = np.lib.stride_tricks.sliding_window_view(padded, (2 * r + 1, 2 * r + 1)).min((-2, -1))
         codes = codes - kept[..., None] * (crop @ matrix.T + shift)
 
     def painted(old: Bytes, x: Float, y: Float, rows: slice) -> Bytes:

@@ -193,9 +193,9 @@ class Cases:
             launch.mouth_crop_into(t, frame, place, whole=whole, masked=masked, crop_px=(24, 20), blank_xywh_px=blank)
             launch.mouth_crop_into(t, frame, place, masked=inner, crop_px=(24, 20), offset_px=(4, 3), bounded=True)
             launch.mouth_join_into(t, inner, whole, offset_px=(8, 6))
-            room = self.f32(5, 20, 24)
+            room = self.f32(6, 20, 24)
             launch.mouth_paste_into(t, whole, place, frame, room, hard=True)
-            launch.mouth_paste_into(t, whole, place, frame, room, mask=mask, whole=whole, offset_px=(1, 2))
+            launch.mouth_paste_into(t, whole, place, frame, room, mask=mask, whole=whole, reach_px=2, offset_px=(1, 2))
         launch.fade_nv12_into(t, other, frame, part=0.3)
         del keep, keep_other
 

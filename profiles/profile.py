@@ -120,8 +120,8 @@ class Lipsync:
     like: Literal["ours", "original"] = "ours"
     feather: float = 0.15
     texture: float = 1.0
-    alike: float = 8.0
-    unlike: float = 32.0
+    alike: float = 24.0
+    unlike: float = 96.0
     batch: int = 1
     span: tuple[int, int, int] = (0, 0, 0)
 

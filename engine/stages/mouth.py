@@ -142,7 +142,7 @@ class Mouth:
             size = self.layout.crop_px if self.has_rim else (width, height)
             self._whole = backend.allocate(Spec("float32", (self.batch, 3, size[1], size[0])))
         pasted = self.layout.crop_px if self.has_rim else (width, height)
-        self._weighed = backend.allocate(Spec("float32", (5, pasted[1], pasted[0])))
+        self._weighed = backend.allocate(Spec("float32", (6, pasted[1], pasted[0])))
 
     @property
     def has_rim(self) -> bool:

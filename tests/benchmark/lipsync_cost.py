@@ -316,7 +316,7 @@ def mini_sized(frames: int) -> dict[str, Any]:
         values[12], values[PLACE_RECTANGLE : PLACE_RECTANGLE + 4] = 1.0, (380, 380, 560, 500)
         backend.upload(values, place)
         source, whole, out = (backend.allocate(Spec("float32", (1, 3, 80, 112))) for _ in range(3))
-        room = backend.allocate(Spec("float32", (5, 80, 112)))
+        room = backend.allocate(Spec("float32", (6, 80, 112)))
         nv12 = backend.allocate_nv12(*SIZE)
         backend.take(decoded(CLIP, 1)[0], nv12)
         style = np.zeros((1, 64), np.float32)

@@ -38,10 +38,12 @@ OURS = Lipsync()
 WAYS: dict[str, dict[str, float]] = {
     "without texture": {"texture": 0.0},
     "difference everywhere": {"alike": 254.0, "unlike": 255.0},
-    "by agreement 4..16": {"alike": 4.0, "unlike": 16.0},
+    "by agreement 8..32, px by px": {"alike": 8.0, "unlike": 32.0, "reach_px": 0},
+    "by agreement 24..96, px by px": {"alike": 24.0, "unlike": 96.0, "reach_px": 0},
     "by agreement 8..32": {"alike": 8.0, "unlike": 32.0},
     "by agreement 16..48": {"alike": 16.0, "unlike": 48.0},
     "by agreement 24..96": {"alike": 24.0, "unlike": 96.0},
+    "by agreement 40..120": {"alike": 40.0, "unlike": 120.0},
 }
 BGR = Values(order="bgr")
 
@@ -76,7 +78,7 @@ class Bench:
         self.layout: MouthLayout = layout_of(load_contract(contract))
         self.target = HostTarget(2)
         blank, size = self.layout.blank_xywh_px, self.layout.size_px
-        self.room = HostTensor(np.zeros((5, size[1], size[0]), np.float32))
+        self.room = HostTensor(np.zeros((6, size[1], size[0]), np.float32))
         self.mask = HostTensor(rim_mask(size, blank, OURS.feather * min(blank[2:])))
 
     def nv12(self, rgb: U8) -> tuple[HostTensor, Nv12]:
@@ -163,7 +165,7 @@ def main() -> None:
     for case, ways in told.items():
         print(case)
         for way, regions in ways.items():
-            print(f"  {way:24} " + "  ".join(f"{region} {db:6.2f}" for region, db in regions.items()))
+            print(f"  {way:30} " + "  ".join(f"{region} {db:6.2f}" for region, db in regions.items()))
     report = {
         "conditions": conditions(weights="none: the crop of the truth", input="drawn faces, 960 x 720"),
         "people": chosen.people,

@@ -136,6 +136,7 @@ def paste(
     opacity: float,
     *,
     offset: tuple[int, int] = (0, 0),
+    reach: int | None = None,
     **options: Any,
 ) -> Picture:
     """The kernel's picture."""
@@ -148,8 +149,9 @@ def paste(
         device.put(generated[None].astype(np.float32)),
         put_place(device, matrix, opacity, rectangle),
         frame.nv12,
-        device.put(np.full((5, *generated.shape[1:]), np.nan, np.float32)),
+        device.put(np.full((6, *generated.shape[1:]), np.nan, np.float32)),
         offset_px=offset,
+        reach_px=reach,
         **held,
         **options,
     )
@@ -174,7 +176,7 @@ def paste_both(
 
 @pytest.mark.parametrize("siting", ["left", "center"])
 @pytest.mark.parametrize(("scale", "degrees"), [(0.7, 0), (1.9, 24), (3.1, -80)])
-@pytest.mark.parametrize("kept", ["texture", "none"])
+@pytest.mark.parametrize("kept", ["texture", "texture within 2 px", "none"])
 def test_a_paste_is_the_twins_and_stays_in_its_rectangle(
     device: Device,
     rng: np.random.Generator,
@@ -187,9 +189,10 @@ def test_a_paste_is_the_twins_and_stays_in_its_rectangle(
     matrix = frame_from_crop(scale, degrees, (60.3, 50.9), 40)
     generated, mask = rng.random((3, 30, 34)), rng.random((30, 34)) * (rng.random((30, 34)) > 0.3)
     options: dict[str, Any] = {"mask": mask, "offset": (3, 5), "generated_values": BGR, "whole_values": SIGNED}
-    if kept == "texture":
+    if kept != "none":
         rgb = normalise(np.clip(_rgb(generated) + rng.normal(0, 25, (30, 34, 3)), 0, 255), *_three(SIGNED))
         options |= {"whole": rgb[None], "texture": 0.9, "alike": 5.0, "unlike": 40.0}
+        options["reach"] = 2 if "within" in kept else 0
     rectangle = (12, 8, 110, 93)
     ours, twin = paste_both(device, picture, matrix, rectangle, generated, 0.8, **options)
     for got, wanted, before, step in ((ours.y, twin.y, picture.y, 1), (ours.uv, twin.uv, picture.uv, 2)):
@@ -253,6 +256,24 @@ def test_a_picture_that_changed_nothing_gives_the_frame_back(device: Device, rng
     assert levels(lost.y, picture.y).mean() > 10
 
 
+def test_beside_a_change_no_texture_of_the_frame_is_kept(device: Device, rng: np.random.Generator) -> None:
+    """A fine line of the frame hardly shows in a coarse crop: it would shine through next to what took its place."""
+    picture = noise(rng, 96, 96)
+    frame = put_frame(device, picture)
+    matrix = boxed(0, 0, 96, 96, (24, 24))
+    _, whole = crop_of(device, frame, matrix, (24, 24), crop_px=(24, 24), values=BGR)
+    generated = whole.copy()
+    generated[:, 12, 12] = 1.0 - np.round(whole[:, 12, 12])  # one px says something else
+    options: dict[str, Any] = {"generated_values": BGR, "whole": whole[None], "whole_values": BGR}
+    options |= {"mask": np.ones((24, 24)), "reach": 2}
+    kept = paste(device, picture, matrix, (0, 0, 96, 96), generated, 1.0, **options)
+    bare = paste(device, picture, matrix, (0, 0, 96, 96), generated, 1.0, **{**options, "texture": 0.0})
+    middle = slice(4 * 11, 4 * 14)
+    assert levels(kept.y[middle, middle], bare.y[middle, middle]).max() <= 1
+    far = slice(0, 4 * 8)
+    assert levels(kept.y[far, far], picture.y[far, far]).max() <= 1
+
+
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.5, 1.0])
 def test_a_fade_is_the_twins_and_exact_at_its_ends(device: Device, rng: np.random.Generator, part: float) -> None:
     one, other = noise(rng, 67, 45), noise(rng, 67, 45)
@@ -271,7 +292,7 @@ def test_a_fade_is_the_twins_and_exact_at_its_ends(device: Device, rng: np.rando
 def test_what_does_not_fit_is_refused(device: Device, rng: np.random.Generator) -> None:
     frame = put_frame(device, noise(rng, 32, 32))
     place, picture = put_place(device, boxed(0, 0, 8, 8, (8, 8))), device.put(np.zeros((1, 3, 8, 8), np.float32))
-    room = device.put(np.zeros((5, 8, 8), np.float32))
+    room = device.put(np.zeros((6, 8, 8), np.float32))
     with pytest.raises(ValueError, match="mouth_crop_into: wanted a picture to fill, got none; pass whole, masked or"):
         launch.mouth_crop_into(device.target, frame.nv12, place, crop_px=(8, 8))
     with pytest.raises(ValueError, match=r"mouth_join_into: wanted 8x8 px inside 8x8, got them at 1, 0; correct the"):
@@ -280,7 +301,7 @@ def test_what_does_not_fit_is_refused(device: Device, rng: np.random.Generator) 
         launch.mouth_paste_into(device.target, picture, place, frame.nv12, room, alike=9, unlike=9)
     with pytest.raises(ValueError, match=r"fade_nv12_into: wanted a part of 0 to 1, got 1.5; correct it"):
         launch.fade_nv12_into(device.target, frame.nv12, frame.nv12, part=1.5)
-    with pytest.raises(ValueError, match=r"mouth_paste_into: wanted float32 \[5, 8, 8\], got float32 \[1, 3, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"mouth_paste_into: wanted float32 \[6, 8, 8\], got float32 \[1, 3, 8, 8\]"):
         launch.mouth_paste_into(device.target, picture, place, frame.nv12, picture)
     with pytest.raises(ValueError, match=r"mouth_paste_into: wanted float32 \[64\], got float32 \[1, 3, 8, 8\]"):
         launch.mouth_paste_into(device.target, picture, picture, frame.nv12, room)

@@ -187,7 +187,7 @@ def test_a_warm_frame_brings_one_upload_and_allocates_nothing(paths: dict[str, P
         assert after.waits - before.waits == COUNT
         assert after.downloads == before.downloads
         assert after.sessions == before.sessions
-        assert after.launches - before.launches == 3 * COUNT  # crop, weigh and paste; none of it on the host
+        assert after.launches - before.launches == 4 * COUNT  # crop; agree, weigh, paste: none of it on the host
         assert [frame.view.y_ptr for frame in pipeline.frames] == addresses
         assert {"crop", "generate", "paste", "frame"} <= set(pipeline.timings.stages)
 

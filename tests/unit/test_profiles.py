@@ -51,7 +51,7 @@ swapper = "inswapper_128"
         ("[detect]\nsize_px = 100\n", "detect.size_px: wanted a multiple of 32, got 100; correct the value"),
         ("[lipsync]\nfeather = 0.6\n", "lipsync.feather: wanted 0 to 0.5, got 0.6; correct the value"),
         ("[lipsync]\nbatch = 4\n", "lipsync.batch: wanted 1 to 3, got 4; correct the value"),
-        ("[lipsync]\nalike = 40.0\n", "lipsync.unlike: wanted 41.0 to 255, got 32.0; correct the value"),
+        ("[lipsync]\nalike = 100.0\n", "lipsync.unlike: wanted 101.0 to 255, got 96.0; correct the value"),
         ("[track]\nfaces = 0\n", "track.faces: wanted 1 to 32, got 0; correct the value"),
         ("[paste]\nopacity = 1\n", "wanted only the keys backend, budget_ms, "),
         (
