@@ -24,6 +24,7 @@ from engine.profiler.trace import trace_json
 from engine.result import GovernorFacts, LiveFacts, RunResult
 from engine.timing import Timings
 from profiles.ladder import Governor as Options
+from profiles.ladder import Rung
 from profiles.profile import load_profile
 from tests.benchmark.governor_response import measure
 from tests.live_peer import send
