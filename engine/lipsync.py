@@ -215,9 +215,14 @@ class LipsyncPipeline:
         begun, self._begun = self._begun, []
         count = next(one for one in self.backend.face_counts(self.mouth.batch) if one >= len(begun))
         last = begun[-1]
-        self.backend.replay(("generate", 0, count), partial(self._generate, last, count), last)
-        for at, frame in enumerate(begun):
-            self.backend.replay(("paste", frame.slot, at), partial(self._paste, frame, at), frame)
+        try:
+            self.backend.replay(("generate", 0, count), partial(self._generate, last, count), last)
+            for at, frame in enumerate(begun):
+                self.backend.replay(("paste", frame.slot, at), partial(self._paste, frame, at), frame)
+        except BaseException:
+            for frame in begun:
+                frame.face_count = 0  # what shares a batch fails together; each goes out as it came in
+            raise
 
     def _touch(self, frame: Frame) -> None:
         """Nothing, in its order: what comes next waits for the frame's loading, its next loading for what came."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnxruntime
 import pytest
 
-from engine.errors import InputError, ModelError
+from engine.errors import DeviceError, InputError, ModelError
 from engine.frame import Frame
 from engine.lipsync import LipsyncPipeline, open_lipsync
 from engine.template.template import Template
@@ -248,6 +248,27 @@ def test_a_batch_gives_the_bytes_of_one_after_another(contract: str, paths: dict
         assert np.abs(ours[0].astype(int) - wanted[0]).max() <= 1
         assert (ours[0] != wanted[0]).mean() < 1e-3
     assert len(got) == COUNT
+
+
+def test_a_batch_that_fails_leaves_its_frames_as_they_came_in(
+    paths: dict[str, Path], frames: list[U8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> None:
+        raise DeviceError("the network: wanted a run, got none; run again")
+
+    with open_twin("ultralight_hubert", COUNT, encoder="hubert_large", batch=2, slots=6) as pipeline:
+        with monkeypatch.context() as patched:
+            patched.setattr(pipeline.mouth.session, "run", fail)
+            begun = [pipeline.begin(pipeline.take(frames[0]), 0, heard_of(pipeline, 0))]
+            with pytest.raises(DeviceError, match="the network: wanted a run, got none"):
+                pipeline.begin(pipeline.take(frames[1]), 1, heard_of(pipeline, 1))
+        assert pipeline.finish(begun[0]).face_count == 0
+        assert np.array_equal(np.concatenate(begun[0].planes()), frames[0])
+        # and the next ones are made
+        begun = [pipeline.begin(pipeline.take(frames[row]), row, heard_of(pipeline, row)) for row in (2, 3)]
+        for row, frame in zip((2, 3), begun, strict=True):
+            assert pipeline.finish(frame).face_count == 1
+            assert not np.array_equal(np.concatenate(frame.planes()), frames[row])
 
 
 def test_the_templates_own_pictures_are_cut_once(paths: dict[str, Path], frames: list[U8]) -> None:
