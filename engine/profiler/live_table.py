@@ -18,4 +18,5 @@ class LiveTable:
 
     def __rich__(self) -> Table:
         timings = self._session.timings
-        return stage_table(timings.rows(STAGE_ORDER, timings.budgets_ms), "")
+        title = "" if timings.rung is None else f"governor: rung {timings.rung}"
+        return stage_table(timings.rows(STAGE_ORDER, timings.budgets_ms), title)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ import engine
 from engine.frame import Frame
 from engine.governor import Governor, LiveGovernor, Step, p99_ms
 from engine.pipeline import Pipeline
+from engine.profiler.live_table import LiveTable
 from engine.profiler.metrics import metrics_text
 from engine.profiler.run_page import run_page
 from engine.profiler.trace import trace_json
@@ -274,6 +275,7 @@ def test_a_step_sets_the_rung_is_counted_logged_and_shown(caplog: pytest.LogCapt
     assert "face_engine_governor_rung 1\n" in text
     assert 'face_engine_governor_steps_total{direction="down"} 1\n' in text
     assert 'face_engine_governor_steps_total{direction="up"} 0\n' in text
+    assert LiveTable(cast(Any, SimpleNamespace(timings=fake.timings))).__rich__().title == "governor: rung 1"
     trace = json.loads(trace_json(fake.timings.history.newest(), {}, fake.timings.rung_changes))
     (instant,) = [event for event in trace["traceEvents"] if event["ph"] == "i"]
     assert instant["args"] == {"rung": 1, "why": "down to rung 1 (detect every 2): p99 50.0 of 40.0 ms"}
