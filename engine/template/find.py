@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -87,19 +88,21 @@ class FaceFinder:
     def look(self, picture: DecodedFrame) -> None:
         """Take in a picture only as the one before the next."""
         self._load(picture)
-        self.detect(self.frame)
+        self.backend.replay(("look", 0, 0), lambda: self.detect(self.frame), self.frame)
 
     def __call__(self, picture: DecodedFrame) -> FoundFaces:
         """The faces of the next picture; waits."""
-        self.look(picture)
-        self.track(self.frame, detected=True)
+        self._load(picture)
+        # a body of launches is ordered with the loading of its frame, before it and after it
+        self.backend.replay(("find", 0, 0), self._find, self.frame)
         k = self.track.read(self.frame)
         faces = self.frame.faces
         boxes, scores, ids = (
             self.backend.to_host(held_buffer(one))[:k] for one in (faces.boxes, faces.scores, faces.track_ids)
         )
         if self.refine is not None and k:
-            self.refine(self.frame, next(count for count in self._counts if count >= k))
+            rows = next(count for count in self._counts if count >= k)
+            self.backend.replay(("refine", 0, rows), partial(self.refine, self.frame, rows), self.frame)
         points = self.backend.to_host(held_buffer(faces.points))[:k]
         return FoundFaces(
             ids=ids,
@@ -111,6 +114,10 @@ class FaceFinder:
             is_cut=self.frame.is_cut,
             best_score=self.frame.best_score,
         )
+
+    def _find(self) -> None:
+        self.detect(self.frame)
+        self.track(self.frame, detected=True)
 
     def _load(self, picture: DecodedFrame) -> None:
         self.backend.load_planes(turned(picture.planes(), self.turn_deg), self.frame.nv12)

@@ -181,7 +181,7 @@ def _prepare(asked: _Asked, opened: _Opened, home: Path, on_progress: OnProgress
             rate = model_rate(asked.needs.generator, source.info.rate)
             # before the long work: a stretch that can't be is found at once, where the length is known
             if asked.idle is not None and source.info.duration_s is not None:
-                _idle_range(asked.idle, rate, round(source.info.duration_s * rate) + 1)
+                _idle_range(asked.idle, rate, round(source.info.duration_s * rate), spare=1)
             found = survey(source, home, asked.key.digest, rate, lambda: _finder(asked, opened, source), on_progress)
             return _written(asked, home, source, found, rate, like)
     except MediaError as error:
@@ -280,10 +280,13 @@ def _notes(asked: _Asked, source: Source, choice: Choice, has_face: npt.NDArray[
     return notes
 
 
-def _idle_range(idle: Idle, rate: Fraction, count: int) -> range:
-    """The frames whose instants lie in the stretch; raises InputError where it is none of the video's."""
+def _idle_range(idle: Idle, rate: Fraction, count: int, *, spare: int = 0) -> range:
+    """The frames whose instants lie in the stretch; raises InputError where it is none of the video's.
+
+    `spare`: frames more that there may be, while `count` is what the file's header says.
+    """
     start, stop = -(-idle[0] * rate // 1), idle[1] * rate // 1
-    if stop > count or start >= stop:
+    if stop > count + spare or start >= stop:
         got = f"{float(idle[0]):g} to {float(idle[1]):g} s"
         wanted = f"a stretch of a frame or more within the video's {float(count / rate):.2f} s"
         raise InputError(explain("--idle", wanted, got, "correct it"))

@@ -146,6 +146,16 @@ def test_a_key_picture_that_is_none_is_found_out_and_not_used_again(tmp_path: Pa
     decoder.close()
 
 
+def test_a_place_to_begin_where_the_file_has_no_key_is_reached_from_the_key_before(tmp_path: Path) -> None:
+    clip = clip_of(tmp_path / "in.mp4", 50, options=SHORT_GOP)
+    index = dataclasses.replace(index_video(clip, threads=1), keys=np.array([0, 30]))
+    decoder = SeekingDecoder(clip, index, threads=1)
+    assert next(decoder.pictures([0])).index == 0
+    assert [bits(frame) for frame in decoder.pictures([33])] == [from_the_start(clip)[33]]
+    assert decoder._keys == [0, 30]
+    decoder.close()
+
+
 def test_open_groups_of_pictures_are_entered_at_their_key(tmp_path: Path) -> None:
     clip = clip_of(tmp_path / "in.mp4", 60, options=OPEN_GOP)
     index = index_video(clip, threads=1)

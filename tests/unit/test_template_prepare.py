@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import threading
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.errors import EngineError, InputError, MediaError, ModelError, NoFaceError
+from engine.__main__ import main
+from engine.errors import EngineError, InputError, MediaError, ModelError, NoFaceError, OutputError
 from engine.template.find import FaceFinder
-from engine.template.folder import open_template, template_folder
+from engine.template.folder import locked, open_template, template_folder
 from engine.template.frames import TemplateFrames
 from engine.template.prepare import parse_idle, prepare
 from engine.template.template import Template
+from profiles.profile import load_profile
 from tests.clips import cut_out, decoded, lay_down
+from tests.recording.driver import RecordingDriver
+from tests.recording.sessions import open_backend
 from tests.templates import drawn_profile, half, write_pictures
 from tests.unit.media import make_audio_file, make_clip
 
@@ -283,6 +288,64 @@ def test_what_is_in_the_folder_is_checked(tmp_path: Path, pictures: list[U8]) ->
         open_template(kept, drawn_profile())
     assert prepare(clip, drawn_profile(), folder=kept).digest == first.digest
     assert len(list(kept.glob("template-*.npz"))) == 1
+
+
+def test_a_second_prepare_waits_for_the_first_and_says_so(tmp_path: Path) -> None:
+    entered, release = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def first() -> None:
+        with locked(tmp_path / "kept", order.append):
+            entered.set()
+            release.wait(10)
+            order.append("first is done")
+
+    def waiting(line: str) -> None:
+        order.append(line)
+        release.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert entered.wait(10)
+    (tmp_path / "kept" / ".face-engine-left").touch()
+    with locked(tmp_path / "kept", waiting):
+        order.append("second is in")
+        assert not list((tmp_path / "kept").glob(".face-engine-*"))
+    thread.join()
+    said = f"{tmp_path / 'kept'}: another prepare is at work here; waiting for it"
+    assert order == [said, "first is done", "second is in"]
+
+
+def test_a_folder_that_can_t_be_made(tmp_path: Path, pictures: list[U8]) -> None:
+    clip = write_pictures(tmp_path / "in.mp4", pictures[:3])
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/kept: wanted a folder to write in, got Not a directory; name another"):
+        prepare(clip, drawn_profile(), folder=tmp_path / "file" / "kept")
+
+
+def test_on_cuda_the_same_is_found_and_nothing_races(tmp_path: Path, pictures: list[U8]) -> None:
+    clip = write_pictures(tmp_path / "in.mp4", pictures[:4])
+    backend = open_backend()
+    template = prepare(clip, drawn_profile(), backend=backend, folder=tmp_path / "cuda")
+    assert isinstance(backend.driver, RecordingDriver)
+    assert backend.driver.races.found == []
+    backend.close()
+    assert same(template, prepare(clip, drawn_profile(), folder=tmp_path / "cpu"))
+
+
+def test_the_command_says_what_was_found(
+    tmp_path: Path, pictures: list[U8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_pictures(tmp_path / "in.mp4", pictures[:5])
+    arguments = ["prepare", str(clip), "--profile", "tiny_lipsync", "--backend", "cpu", "--threads", "1"]
+    assert main([*arguments, "--idle", "0-0.12", "--face", "leftmost", "--out", str(tmp_path / "kept")]) == 0
+    out = capsys.readouterr().out
+    assert "models: the tiny pack, drawn faces only\n" in out
+    assert "5 frames of 640x360 at 25 a second, 5 with the face, 3 of them silent; 5 pictures were looked at in" in out
+    assert open_template(tmp_path / "kept", load_profile("tiny_lipsync")).idle == range(0, 3)
+    assert main([*arguments, "--idle", "1-2"]) == 2
+    said = "--idle: wanted a stretch of a frame or more within the video's 0.20 s, got 1 to 2 s"
+    assert said in capsys.readouterr().err
 
 
 def test_videos_that_can_t_be_templates(tmp_path: Path, pictures: list[U8]) -> None:

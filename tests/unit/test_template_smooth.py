@@ -77,6 +77,14 @@ def test_outliers_go_and_fast_motion_stays() -> None:
     assert np.abs(out - true)[[50, 120, 121]].max() < 12
 
 
+def test_long_videos_are_looked_at_in_pieces_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, seen = noisy(15 * np.sin(2 * np.pi * 2.5 * TIME_S))
+    seen[[30, 31, 32, 97, 120]] += 70
+    whole = without_outliers(seen, np.full(250, 150.0))
+    monkeypatch.setattr("engine.template.smooth._ROWS", 32)
+    np.testing.assert_array_equal(without_outliers(seen, np.full(250, 150.0)), whole)
+
+
 def test_missing_rows_are_between_their_neighbours() -> None:
     values = np.array([[0.0, 10], [99, 99], [99, 99], [6, 4]])
     np.testing.assert_allclose(filled(values, np.array([True, False, False, True])), [[0, 10], [2, 8], [4, 6], [6, 4]])
