@@ -110,8 +110,10 @@ def light_template(path: Path, *, rate: Fraction = Fraction(25), idle: range = r
     with open_source(path, threads=1) as source:
         info = source.info
         count = sum(hasattr(item, "av_frame") for item in source)
-    crop = np.tile(np.array([[2, 0, -80], [0, 2, -48]], np.float32), (count, 1, 1))
-    back = np.tile(np.array([[0.5, 0, 40], [0, 0.5, 24]], np.float32), (count, 1, 1))
+    width, height = info.width_px, info.height_px
+    left, top = (width - 48) // 2, (height - 48) // 2
+    crop = np.tile(np.array([[2, 0, -2 * left], [0, 2, -2 * top]], np.float32), (count, 1, 1))
+    back = np.tile(np.array([[0.5, 0, left], [0, 0.5, top]], np.float32), (count, 1, 1))
     return Template(
         path=path, video=info, rate=rate, source_frame=np.arange(count), has_face=np.ones(count, bool),
         crop_from_frame=crop, frame_from_crop=back, raw_crop_from_frame=crop,
@@ -126,7 +128,8 @@ def brightness(path: Path) -> tuple[F64, F64, F64]:
         for frame in container.decode(video=0):
             luma = frame.to_ndarray(format="gray")
             stamps.append(float(frame.pts * frame.time_base))  # type: ignore[operator]
-            mouths.append(float(luma[52:72, 56:72].mean()))
+            down, right = luma.shape[0] // 2, luma.shape[1] // 2
+            mouths.append(float(luma[down + 4 : down + 20, right - 8 : right + 8].mean()))
             edges.append(float(luma[:, :8].mean()))
     return np.array(stamps), np.array(mouths), np.array(edges)
 

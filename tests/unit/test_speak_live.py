@@ -163,31 +163,35 @@ def test_a_reset_breaks_off_within_two_frames_and_the_next_sentence_follows(temp
     with head(template) as one:
         one.push(noise(10.0))
         seen: list[Spoken] = []
+        reset_at = 0
         for spoken in one.frames():
             seen.append(spoken)
-            if spoken.index == 10:
+            if spoken.index >= 10 and not reset_at:
+                reset_at = spoken.index
                 one.reset()
+            if spoken.index >= 25 and one.facts.sound_in_s < 10.1:
                 one.push(noise(0.2, 5))
                 one.finish()
         facts = one.facts
-    assert [spoken.index for spoken in seen] == list(range(len(seen)))
+    assert seen[-1].index + 1 == len(seen) + facts.dropped  # a busy machine may drop some
     sound = np.concatenate([spoken.sound for spoken in seen])[:, 0]
     later = noise(0.2, 5)
     begin = int(np.argmax(sound != 0))  # a moment passed before the push
     first = np.concatenate([np.zeros(begin, np.float32), noise(10.0)])
     cut = int(np.argmax(sound != first[: len(sound)]))
     # what was on its way at the reset goes out: one frame ready, one being made
-    assert 10 * 640 < cut <= 14 * 640
+    assert reset_at * 640 < cut <= (reset_at + 4) * 640
     assert cut % 640 < 2
     # 10 ms of fading out against the click
     assert np.abs(sound[cut : cut + 160]).max() <= np.abs(first[cut : cut + 160]).max()
     assert not sound[cut + 160 : cut + 400].any()
     assert np.array_equal(sound[-len(later) :], later)
-    opacity = [spoken.opacity for spoken in seen]
-    assert opacity[10] == 1.0
-    shut = opacity[cut // 640 : cut // 640 + 3]
+    opacity = {spoken.index: spoken.opacity for spoken in seen}
+    assert opacity[reset_at] == 1.0
+    shut = [one for index, one in opacity.items() if cut // 640 <= index < 23]
     assert shut == sorted(shut, reverse=True)
-    assert max(opacity[-4:]) == 1.0
+    assert {one for index, one in opacity.items() if cut // 640 + 3 <= index < 23} == {0.0}
+    assert max(list(opacity.values())[-4:]) == 1.0
     assert facts.resets == 1
     assert facts.sound_out_s == pytest.approx(facts.sound_in_s + facts.silence_s - facts.cut_s, abs=2e-3)
 
