@@ -63,6 +63,9 @@ def check_request(choice: FaceChoice, sources: Sequence[Path], size: tuple[int, 
 
 def find_models(profile: Profile) -> dict[str, ModelFile]:
     """The file of each role that the profile fills; an embedder must be one that the swapper takes."""
+    if profile.task != "swap":
+        do = "name a swap profile; a presenter talks by engine.speak, or run with --template"
+        raise ModelError(explain(f"profile {profile.name}", "the task swap", profile.task, do))
     roles = {
         "detector": profile.models.detector,
         "embedder": profile.models.embedder,

@@ -12,7 +12,7 @@ import pytest
 import engine
 from engine import doctor
 from engine.__main__ import main
-from engine.errors import InputError
+from engine.errors import InputError, ModelError
 from engine.template.folder import open_template
 from profiles.profile import load_profile
 from tests.clips import cut_out
@@ -156,6 +156,15 @@ def test_a_template_that_is_not_there_is_refused_before_anything_is_done(
 def test_an_empty_folder_is_no_template(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"wanted a prepared template, got a folder without one; prepare it: "):
         engine.speak(load_profile(folder / "light.toml"), tmp_path, folder / "a.wav", tmp_path / "out.mp4")
+
+
+def test_a_lip_sync_profile_swaps_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = "profile tiny_lipsync: wanted the task swap, got lipsync; name a swap profile; a presenter talks by "
+    with pytest.raises(ModelError, match=sentence):
+        engine.run("tiny_lipsync", SOURCE, SAMPLE / "clip.mp4", tmp_path / "out.mp4")
+    assert main(["bench", "--profile", "tiny_lipsync", "--frames", "1"]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_the_help_says_both_uses(capsys: pytest.CaptureFixture[str]) -> None:
