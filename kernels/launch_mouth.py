@@ -26,6 +26,7 @@ from kernels.launch_types import (
 )
 
 PLACE_FLOATS = 64  # what lies behind it in one allocation is aligned to 256 bytes, as networks want it
+WIDTH_MAX_PX = 1024  # of a mouth's picture: what mouth.cu keeps of a row in shared memory
 REACH_OF_WIDTH = 48  # of a mouth's picture: as far as a line of the frame shows in the crop's px
 PLACE_BACK, PLACE_THERE, PLACE_OPACITY, PLACE_RECTANGLE = 0, 6, 12, 13
 
@@ -163,6 +164,8 @@ def mouth_paste_into(
     """
     where = "mouth_paste_into"
     height, width = generated.shape[2:] if len(generated.shape) == 4 else (0, 0)
+    if width > WIDTH_MAX_PX:
+        raise ValueError(f"{where}: wanted a picture up to {WIDTH_MAX_PX} px wide, got {width}; generate a smaller one")
     if not 0 <= alike < unlike:
         raise ValueError(f"{where}: wanted 0 <= alike < unlike, got {alike} and {unlike}; correct the levels")
     shape, lanes = (1, 3, height, width), (min(LANES, 128), 1, 1)
@@ -171,6 +174,7 @@ def mouth_paste_into(
     room = pointer(where, weighed, "float32", (6, height, width))
     agreed = ctypes.c_void_p(weighed.ptr + 5 * 4 * height * width)
     size = (ctypes.c_int(width), ctypes.c_int(height))
+    reach = ctypes.c_int(width // REACH_OF_WIDTH if reach_px is None else reach_px)
     of_made = denormalise_arg(where, generated_values.mean, generated_values.std, generated_values.order)
     of_crop = denormalise_arg(where, whole_values.mean, whole_values.std, whole_values.order)
     weigh = (
@@ -180,7 +184,7 @@ def mouth_paste_into(
         agreed,
         room,
         *size,
-        ctypes.c_int(width // REACH_OF_WIDTH if reach_px is None else reach_px),
+        reach,
         colour_arg(frame.colour),
         of_made,
         of_crop,
@@ -196,7 +200,8 @@ def mouth_paste_into(
     )
     if whole is not None:
         levels = TextureArg(texture, alike, unlike)
-        target.launch("mouth_agree", (height, 1, 1), lanes, (picture, crop, agreed, *size, of_made, of_crop, levels))
+        agree = (picture, crop, agreed, *size, reach, of_made, of_crop, levels)
+        target.launch("mouth_agree", (height, 1, 1), lanes, agree)
     target.launch("mouth_weigh", (height, 1, 1), lanes, weigh)
     target.launch("mouth_paste", ((frame.height_px + 1) // 2, 1, 1), (128, 1, 1), paste)
 

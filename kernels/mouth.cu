@@ -117,23 +117,32 @@ __device__ __forceinline__ float most_apart(Rgb p, Rgb q) {
     return mostf(mostf(fabsf(p.r - q.r), fabsf(p.g - q.g)), fabsf(p.b - q.b));
 }
 
-// How far the picture agrees with the crop that it was made from, 0 to 1, px by px. One block a row.
+#define WIDTH_MAX_PX 1024  // of a mouth's picture: a row of it in shared memory
+
+// How far the picture agrees with the crop that it was made from, 0 to 1: the least of each px and those within `reach`
+// columns of it. The crop is too coarse to show the lines that stood beside a change. One block a row.
 extern "C" __global__ void mouth_agree(
-        const float* generated, const float* whole, float* agreed, int width, int height, Norm of_made, Norm of_crop,
-        Texture t) {
+        const float* generated, const float* whole, float* agreed, int width, int height, int reach, Norm of_made,
+        Norm of_crop, Texture t) {
+    __shared__ float here[WIDTH_MAX_PX];
     const long long plane = (long long)width * height, row = (long long)blockIdx.x * width;
     for (int x = threadIdx.x; x < width; x += blockDim.x) {
         const float apart = most_apart(rgb_at(generated, plane, row + x, of_made), rgb_at(whole, plane, row + x, of_crop));
-        agreed[row + x] = t.part * clamp((t.unlike - apart) / (t.unlike - t.alike), 0.0f, 1.0f);
+        here[x] = t.part * clamp((t.unlike - apart) / (t.unlike - t.alike), 0.0f, 1.0f);
+    }
+    __syncthreads();
+    for (int x = threadIdx.x; x < width; x += blockDim.x) {
+        float found = 1.0f;
+        for (int i = most(x - reach, 0); i <= least(x + reach, width - 1); ++i) found = leastf(found, here[i]);
+        agreed[row + x] = found;
     }
 }
 
-// The least agreement within `reach` px: the crop is too coarse to show the lines that stood beside a change.
+// The least of the rows within `reach`, which completes the square.
 __device__ __forceinline__ float least_agreed(const float* agreed, int width, int height, int x, int y, int reach) {
     float found = 1.0f;
     for (int j = most(y - reach, 0); j <= least(y + reach, height - 1); ++j)
-        for (int i = most(x - reach, 0); i <= least(x + reach, width - 1); ++i)
-            found = leastf(found, agreed[(long long)j * width + i]);
+        found = leastf(found, agreed[(long long)j * width + x]);
     return found;
 }
 

@@ -299,6 +299,11 @@ def test_what_does_not_fit_is_refused(device: Device, rng: np.random.Generator) 
         launch.mouth_join_into(device.target, picture, picture, offset_px=(1, 0))
     with pytest.raises(ValueError, match=r"mouth_paste_into: wanted 0 <= alike < unlike, got 9 and 9; correct the lev"):
         launch.mouth_paste_into(device.target, picture, place, frame.nv12, room, alike=9, unlike=9)
+    wide = device.put(np.zeros((1, 3, 1, 1025), np.float32))
+    with pytest.raises(
+        ValueError, match=r"mouth_paste_into: wanted a picture up to 1024 px wide, got 1025; generate a"
+    ):
+        launch.mouth_paste_into(device.target, wide, place, frame.nv12, room)
     with pytest.raises(ValueError, match=r"fade_nv12_into: wanted a part of 0 to 1, got 1.5; correct it"):
         launch.fade_nv12_into(device.target, frame.nv12, frame.nv12, part=1.5)
     with pytest.raises(ValueError, match=r"mouth_paste_into: wanted float32 \[6, 8, 8\], got float32 \[1, 3, 8, 8\]"):
