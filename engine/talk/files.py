@@ -18,7 +18,7 @@ from engine.talk.file_run import run_spoken
 from engine.talk.lipsync import LipSync, Spoken
 from engine.talk.live_run import run_speaking
 from engine.talk.origin import TalkOrigin
-from engine.talk.sound import Speech, heard_rate_hz, is_live_sound, open_speech, parse_raw
+from engine.talk.sound import Speech, heard_rate_hz, is_live_sound, loudness_of_file, open_speech, parse_raw
 from engine.talk.track import CopiedTrack, EncodedTrack, Track, why_not_copied
 from engine.template.folder import open_template
 from engine.template.frames import TemplateFrames
@@ -68,7 +68,8 @@ def speak(
     try:
         backend = open_backend_for(profile, say=say)
         ready = open_ready_template(template, profile, backend=backend, face=face, say=say)
-        pipeline = open_lipsync(profile, template=ready, say=say, backend=backend)
+        loudness = None if live else loudness_of_file(profile, uri)
+        pipeline = open_lipsync(profile, template=ready, say=say, backend=backend, loudness=loudness)
         _watch(pipeline, live, on_open)
         if live:
             options = dict(output_options or {})

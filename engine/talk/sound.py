@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 
+from engine.audio.encoders import Loudness, loudness_of
 from engine.audio.pipe import PcmPipe, RawPcm, open_pcm_pipe
 from engine.audio.source import AudioSource, open_audio
 from engine.errors import InputError, ModelError, explain
@@ -15,7 +16,7 @@ from models.contract import load_contract
 from models.tables import TableError
 from profiles.profile import Profile
 
-__all__ = ["Speech", "heard_rate_hz", "is_live_sound", "open_speech", "parse_raw"]
+__all__ = ["Speech", "heard_rate_hz", "is_live_sound", "loudness_of_file", "open_speech", "parse_raw"]
 
 #: An open sound: iterate once for mono blocks at the model's rate; `tap` gives the frames as they came.
 Speech = AudioSource | PcmPipe
@@ -72,6 +73,20 @@ def heard_rate_hz(profile: Profile) -> int:
         got = f"{profile.models.lipsync} and the encoder {profile.models.encoder or 'none'}"
         raise ModelError(explain(f"profile {profile.name}", wanted, got, "name an encoder that its contract lists"))
     return features.sample_rate_hz
+
+
+def loudness_of_file(profile: Profile, uri: str) -> Loudness | None:
+    """Of a whole file, where the profile's encoder takes a waveform: files are standardised by it, as its makers do.
+
+    One more pass over the sound. None for encoders of bands, and for what comes only once.
+    """
+    if not profile.models.encoder or is_live_sound(uri):
+        return None
+    audio = load_contract(profile.models.encoder).audio
+    if audio is None or audio.features.kind != "waveform":
+        return None
+    with open_audio(uri, rate_hz=audio.features.sample_rate_hz) as source:
+        return loudness_of(source)
 
 
 def _open_microphone(name: str, rate_hz: int) -> AudioSource:

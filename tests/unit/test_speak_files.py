@@ -18,9 +18,11 @@ from engine.audio.source import open_audio, read_audio
 from engine.errors import DeviceError, EngineError, InputError, OutputError
 from engine.lipsync import LipsyncPipeline
 from engine.result import Progress
+from engine.talk.sound import loudness_of_file
 from engine.template.template import Template
 from engine.video.ai_altered import is_marked
 from engine.video.sink import Sink
+from profiles.profile import load_profile
 from tests.talk_parts import av_offset_ms, brightness, bursts, light_files, light_profile, light_template, lit_clip
 from tests.talk_parts import write_light as written_light
 from tests.unit.media import make_clip
@@ -335,6 +337,18 @@ def test_what_can_not_be_said_is_refused_in_a_sentence(template: Template, folde
             engine.speak(light_profile(), template, audio, target, **options)
         assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.wav", "good.wav", "silent.mp4", "text.wav"]
+
+
+def test_an_encoder_of_waveforms_is_told_a_files_loudness(tmp_path: Path) -> None:
+    sound = bursts(3.0)
+    given = wav(tmp_path / "a.wav", sound)
+    told = loudness_of_file(load_profile("ultralight_720p25"), str(given))
+    assert told is not None
+    assert told.mean == pytest.approx(float(sound.mean()), abs=1e-4)
+    assert told.variance == pytest.approx(float(sound.var()), rel=0.01)
+    assert loudness_of_file(load_profile("ultralight_720p20"), str(given)) is None  # WeNet hears bands
+    assert loudness_of_file(load_profile("lipsync_720p25"), str(given)) is None
+    assert loudness_of_file(load_profile("ultralight_720p25"), "-") is None
 
 
 def test_a_swap_profile_is_refused(template: Template, tmp_path: Path) -> None:

@@ -237,6 +237,17 @@ def test_a_frame_that_fails_goes_on_unchanged(template: Template, monkeypatch: p
         assert one.result.failed == 1
 
 
+def test_noisy_speech_is_told_while_it_runs(template: Template) -> None:
+    said: list[str] = []
+    sound = bursts(8.0) + (10 ** (-26 / 20) * np.random.default_rng(3).standard_normal(128000)).astype(np.float32)
+    with head(template, paced=False, say=said.append) as one:
+        one.push(sound)
+        one.finish()
+        assert len(list(one.frames())) == 200
+    told = [line for line in said if line.startswith("warning: audio: wanted speech 20 dB above noise and echo, got ")]
+    assert len(told) == 1
+
+
 def test_after_the_end_a_push_is_refused(template: Template) -> None:
     with head(template, paced=False) as one:
         one.finish()
