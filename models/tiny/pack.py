@@ -81,7 +81,7 @@ def _nchw(images: Bytes, mean: float, scale: float) -> Floats:
 
 
 class Pack:
-    """The four sessions and, where there is one, the judge's. folder holds the tiny_*.onnx files."""
+    """The four sessions and, where there are files, the restorer's and the judge's. folder holds the tiny_*.onnx."""
 
     def __init__(self, folder: Path = FOLDER, threads: int = 2) -> None:
         options = ort.SessionOptions()
@@ -94,6 +94,7 @@ class Pack:
         self.detector, self.refiner, self.embedder, self.swapper = map(
             session, ("detector", "refiner", "embedder", "swapper")
         )
+        self.restorer = session("restorer") if (folder / "tiny_restorer.onnx").exists() else None
         self.judge = session("judge") if (folder / "tiny_judge.onnx").exists() else None
         graph = onnx.load(str(folder / "tiny_swapper.onnx")).graph
         self.emap: Floats = onnx.numpy_helper.to_array(graph.initializer[-1])
@@ -152,6 +153,16 @@ class Pack:
         feed = {"target": _nchw(targets, 0.0, 255.0), "source": latents.astype(np.float32)}
         out = self.swapper.run(None, feed)[0].transpose(0, 2, 3, 1)
         return np.asarray(np.clip(out * 255.0, 0, 255)).astype(np.uint8)
+
+    def restore(self, crops: Bytes) -> Bytes:
+        """Restored crops [n,256,256,3] of crops (ARCFACE_128 template at twice its size)."""
+        if self.restorer is None:
+            raise FileNotFoundError(
+                "restore: wanted tiny_restorer.onnx beside the other files, got none; "
+                "run python -m models.tiny.train.restorer --out FOLDER/tiny_restorer.onnx first"
+            )
+        out = self.restorer.run(None, {"input": _nchw(crops, 127.5, 127.5)})[0].transpose(0, 2, 3, 1)
+        return np.asarray(np.clip(out * 127.5 + 128.0, 0, 255)).astype(np.uint8)
 
 
 def _suppress(scores: Floats, boxes: Doubles, points: Doubles) -> Found:

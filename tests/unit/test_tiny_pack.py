@@ -131,7 +131,7 @@ MEASUREMENTS: list[tuple[str, Callable[[Pack], dict[str, float]], dict[str, floa
     ),
     (
         "restoring",
-        lambda pack: restoring.restoring(pack, 8),
+        lambda pack: restoring.restoring(pack, 5),
         {"soft_gain_db": 0.9, "swap_gain_db": 0.6, "changed_cosine_kept": 0.02, "swap_sharpness_after": 0.06},
     ),
 ]

@@ -44,6 +44,9 @@ JOBS = (
     Job("detector", "detector", (("scene", 12000, 1), ("room", 3000, 1)), 0.62, 32),
     Job("judge", "embedder", (("embed", 40000, 2),), 0.18, 256, seed=2),
     Job("swapper", "swapper", (("swap", 40000, 1),), 0.50, 48, after=("embedder",)),
+    Job(
+        "restorer", "restorer", (("restore", 4000, 1),), 0.25, 32, after=("embedder", "swapper", "refiner", "detector")
+    ),
 )
 
 

@@ -128,9 +128,9 @@ def _sensed(rng: np.random.Generator, image: Bytes, most_loss: float) -> Bytes:
     return out
 
 
-def spoil(rng: np.random.Generator, image: Bytes) -> Bytes:
+def spoil(rng: np.random.Generator, image: Bytes, always: bool = False) -> Bytes:
     """A sharp picture [256,256,3] as a small, soft, noisy, compressed frame shows it, enlarged to its size again."""
-    if rng.random() < 0.04:
+    if rng.random() < 0.04 and not always:
         return image.copy()  # what is sharp already has to stay as it is
     if rng.random() < 0.2:
         length, way = rng.uniform(1.0, 6.0), rng.uniform(0.0, np.pi)

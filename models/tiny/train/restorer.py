@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from models.tiny.pack import FOLDER, Pack
 from models.tiny.train import onnx_out, restore_pictures, session, store
-from models.tiny.train.embedder import Embedder
-from models.tiny.train.swapper import load_embedder
 
 _WIDE, _DEEP = 48, 80  # channels at a quarter and at an eighth of the side
-_ASKED = 2  # faces a step whose identity is compared: the embedder costs a third of the network
+_SWAPS = 0.75  # share of swaps among the pictures of a look that has a pack
+_CUT_PX = 160  # of the 256 that a training picture has: more pictures in the same time
 _OTHER = {"classic": "film", "film": "classic"}
 
 
@@ -38,7 +37,10 @@ class _Block(nn.Module):  # type: ignore[misc]
 
 
 class Restorer(nn.Module):  # type: ignore[misc]
-    """[n,3,256,256] of (x - 127.5) / 127.5 -> the same: the input plus a correction found at a quarter of the side."""
+    """[n,3,256,256] of (x - 127.5) / 127.5 -> the same: the input plus a correction found at a quarter of the side.
+
+    Any size that 8 divides, in training.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +89,6 @@ class Part:
     look: str
     data: store.Arrays
     swapped: npt.NDArray[np.uint8] | None
-    embedder: Embedder | None
 
 
 def _is_own(index: int) -> bool:
@@ -118,24 +119,19 @@ def _part(given: argparse.Namespace, look: str, count: int, folder: Path | None)
     data = store.pictures("restore", count, given.seed, look, given.workers)
     if folder is None or not (folder / "tiny_swapper.onnx").exists():
         print(f"restorer: no swapper of the {look} look at hand; its faces are only blurred and enlarged", flush=True)
-        return Part(look, data, None, None)
-    embedder = None
-    if (folder / "tiny_embedder.pt").exists():
-        embedder = load_embedder(folder / "tiny_embedder.pt", given.device, look)
-    else:
-        print(f"restorer: no tiny_embedder.pt of the {look} look at hand; identity is in no loss", flush=True)
-    return Part(look, data, _swapped(folder, data, f"{look}-{count}-{given.seed}"), embedder)
+        return Part(look, data, None)
+    return Part(look, data, _swapped(folder, data, f"{look}-{count}-{given.seed}"))
 
 
 def _parts(given: argparse.Namespace) -> list[Part]:
-    """The pack's look and, beside it, the other one: the first with two thirds where it is the film look."""
+    """The pack's look with --count pictures, and the other one beside it."""
     beside = Path(given.out).parent
     packs: dict[str, Path] = {"classic": FOLDER, given.look: beside if beside != FOLDER else FOLDER}
     packs |= {look: Path(folder) for look, folder in (text.split("=", 1) for text in given.pack)}
-    count = given.count or 2400
-    counts = {"film": max(8, count * 2 // 3), "classic": max(8, count // 3)}
-    looks = (given.look, _OTHER[given.look])
-    return [_part(given, look, counts[look], packs.get(look)) for look in looks]
+    count = given.count or (1600 if given.look == "film" else 800)
+    other = max(8, count // 2 if given.look == "film" else count * 2)
+    counts = {given.look: count, _OTHER[given.look]: other}
+    return [_part(given, look, counts[look], packs.get(look)) for look in counts]
 
 
 class _Batches:
@@ -147,7 +143,7 @@ class _Batches:
     def _one(self, part: Part) -> tuple[npt.NDArray[np.uint8], ...]:
         i, rng = int(self._rng.integers(len(part.data["truth"]))), self._rng
         mask = np.array(part.data["mask"][i])
-        if part.swapped is not None and rng.random() < 0.6:
+        if part.swapped is not None and rng.random() < _SWAPS:
             soft, sharp = np.array(part.swapped[i]), np.array(part.data["target" if _is_own(i) else "truth"][i])
         else:
             sharp = np.array(part.data["truth" if rng.random() < 0.5 else "target"][i])
@@ -156,9 +152,14 @@ class _Batches:
             soft, sharp, mask = soft[:, ::-1], sharp[:, ::-1], mask[:, ::-1]
         return soft, sharp, mask
 
+    def _cut(self, pictures: tuple[npt.NDArray[np.uint8], ...]) -> list[npt.NDArray[np.uint8]]:
+        x, y = (int(v) for v in self._rng.integers(0, restore_pictures.SIZE - _CUT_PX, 2))
+        return [picture[y : y + _CUT_PX, x : x + _CUT_PX] for picture in pictures]
+
     def take(self, size: int, part: Part, device: str) -> tuple[Tensor, Tensor, Tensor]:
-        """soft and sharp [n,3,256,256] in -1..1 and mask [n,1,256,256] 0..1 of one look."""
-        soft, sharp, mask = (np.stack(each) for each in zip(*(self._one(part) for _ in range(size)), strict=True))
+        """soft and sharp [n,3,160,160] in -1..1 and mask [n,1,160,160] 0..1 of one look."""
+        pairs = [self._cut(self._one(part)) for _ in range(size)]
+        soft, sharp, mask = (np.stack(each) for each in zip(*pairs, strict=True))
         two = (session.pixels(torch.from_numpy(each).to(device)) * 2.0 - 1.0 for each in (soft, sharp))
         return (*two, torch.from_numpy(mask).to(device).float()[:, None] / 255.0)
 
@@ -169,11 +170,6 @@ def _detail(x: Tensor, size: int) -> Tensor:
 
 def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
-
-
-def _arcface(x: Tensor) -> Tensor:
-    """The 112-pixel crop that the embedder knows, of the 256-pixel one."""
-    return nn.functional.avg_pool2d(x[:, :, :224, 16:240], 2)
 
 
 def _arguments() -> argparse.Namespace:
@@ -194,8 +190,7 @@ def main() -> None:
     size = given.batch or 8
 
     def step(network: nn.Module, done: int) -> dict[str, Tensor]:
-        # One look a step, so that its own embedder can be asked; the film look two steps in three.
-        part = next(each for each in parts if each.look == ("classic" if done % 3 == 2 else "film"))
+        part = parts[int(done % 3 == 2)]  # the pack's own look two steps in three
         soft, sharp, mask = batches.take(size, part, given.device)
         with session.mixed(given.device):
             out = network(soft.contiguous(memory_format=torch.channels_last))
@@ -204,13 +199,7 @@ def main() -> None:
         fine = [(weight * (_detail(out, n) - _detail(sharp, n)).abs()).mean() for n in (3, 7)]
         detail = torch.stack(fine).sum()
         edge = torch.stack([(a - b).abs().mean() for a, b in zip(_slopes(out), _slopes(sharp), strict=True)]).sum()
-        who = torch.zeros((), device=out.device)
-        if part.embedder is not None:
-            with session.mixed(given.device):
-                want, got = (part.embedder.reader(_arcface(each[:_ASKED])).float() for each in (sharp, out))
-            who = nn.functional.smooth_l1_loss(got, want, beta=0.15)
-        total = pixel + 2.0 * detail + 0.5 * edge + 0.2 * who
-        return {"loss": total, "pixel": pixel, "detail": detail, "edge": edge, "who": who}
+        return {"loss": pixel + 2.0 * detail + 0.5 * edge, "pixel": pixel, "detail": detail, "edge": edge}
 
     session.run("restorer", given, Restorer(), step, export, rate=1.0e-3)
 
