@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from engine.backends.base import Backend
@@ -73,8 +73,8 @@ def speak(
         _watch(pipeline, live, on_open)
         if live:
             options = dict(output_options or {})
-            speech = open_speech(uri, rate_hz=rate_hz, raw=raw)
-            return _speak_live(pipeline, speech, target, options, on_progress, say)
+            heard = open_speech(uri, rate_hz=rate_hz, raw=raw)
+            return _speak_live(pipeline, heard, target, options, on_progress, say)
         assert speech is not None  # opened above
         return _speak_file(pipeline, speech, uri, target, on_progress, say)
     finally:
@@ -207,21 +207,19 @@ def _speak_live(
     on_progress: Callable[[Progress], None] | None,
     say: Say,
 ) -> RunResult:
-    track = EncodedTrack(*speech.came)
-    try:
+    with ExitStack() as until_read, ExitStack() as opened:
+        until_read.callback(speech.close)
+        rate_hz, channels = speech.came
+        track = EncodedTrack(rate_hz, channels)
+        opened.callback(track.close)
         origin = TalkOrigin(target, pipeline.template, pipeline.fps, track, TIME_BASE)
         sink = _open_sink(pipeline, origin, target, is_live=True, options=options)
+        until_read.callback(sink.abort)
         told = _tell(sink, say)
-        try:
-            rate_hz, channels = speech.came
-            head = LipSync(pipeline, rate_hz=rate_hz, channels=channels, owns_pipeline=False, say=say)
-        except BaseException:
-            sink.abort()
-            raise
-        with head:
-            result = run_speaking(head, speech, track, sink, on_progress=on_progress)
-    finally:
-        track.close()
+        head = LipSync(pipeline, rate_hz=rate_hz, channels=channels, owns_pipeline=False, say=say)
+        opened.enter_context(head)
+        until_read.pop_all()  # from here on both are the run's to close
+        result = run_speaking(head, speech, track, sink, on_progress=on_progress)
     result.notes = [note for note in result.notes if note not in told]
     return result
 

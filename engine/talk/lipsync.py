@@ -203,11 +203,15 @@ class LipSync:
         if self._error is not None:
             raise self._error
 
-    def close(self) -> None:
-        """End the worker and give the device's memory back, where the pipeline is its own."""
+    def stop(self) -> None:
+        """End at once: `frames` gives nothing more. What it has given stays valid until `close`."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the worker and give the device's memory back, where the pipeline is its own."""
+        self.stop()
         self._worker.join()
         if self._caller is not None and self._caller is not threading.current_thread():
             self._caller.join()

@@ -1,7 +1,7 @@
 """A live sound through a LipSync into an output, until the sound ends or Ctrl-C.
 
-One thread reads the sound and pushes it, at most a little ahead of its time; the caller's thread writes pictures and
-sound as they are handed out. Stamps are those of the sound's own clock, so that neither ever drifts from the other.
+One thread reads the sound and pushes it, at most a little ahead of its time; one writes pictures and sound as they are
+handed out; the caller's waits for both. Stamps are those of the sound's own clock: neither ever drifts from the other.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Callable
 
 import av
 
+from engine.errors import OutputError, explain
 from engine.result import LiveFacts, Progress, RunResult
 from engine.runner import write_frame
 from engine.talk.file_run import sound_notes
-from engine.talk.lipsync import LipSync
+from engine.talk.lipsync import LipSync, Spoken
 from engine.talk.origin import stamped
 from engine.talk.sound import Speech
 from engine.talk.track import EncodedTrack, audio_frame
@@ -32,9 +33,12 @@ log = logging.getLogger("engine.talk")
 _BACKLOG_S = 1.0
 _POLL_S = 0.02
 
+#: An output that takes nothing for so long is not coming back by itself.
+STALL_S = 10.0
+
 
 class _Reader(threading.Thread):
-    """Pushes what comes in, as it came, until it ends."""
+    """Pushes what comes in, as it came, until it ends, and then closes it: nobody else may while it is read."""
 
     def __init__(self, speech: Speech, head: LipSync) -> None:
         super().__init__(name="hear", daemon=True)
@@ -51,6 +55,7 @@ class _Reader(threading.Thread):
         except BaseException as error:
             self.error = error
         finally:
+            self._speech.close()
             self._head.finish()
 
     def end(self) -> None:
@@ -66,6 +71,53 @@ class _Reader(threading.Thread):
             self._head.push(samples, frame.sample_rate, channels)
 
 
+class _Writer(threading.Thread):
+    """Writes pictures and sound as they are handed out."""
+
+    def __init__(
+        self, head: LipSync, track: EncodedTrack, sink: Sink, on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        super().__init__(name="encode", daemon=True)
+        self.error: BaseException | None = None
+        self._head, self._track, self._sink, self._on_progress = head, track, sink, on_progress
+        self._busy_since: float | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """True when the output has taken nothing for so long that it is not coming back by itself."""
+        since = self._busy_since
+        return since is not None and time.monotonic() - since > STALL_S
+
+    def run(self) -> None:
+        """Write until there is no more, then the end of the sound."""
+        start = time.perf_counter()
+        try:
+            for spoken in self._head.frames():
+                self._busy_since = time.monotonic()
+                self._write(spoken)
+                self._busy_since = None
+                if self._on_progress is not None:
+                    done, passed_s = self._head.result.frames, time.perf_counter() - start
+                    self._on_progress(Progress(done, None, done / passed_s, None, self._head.facts.dropped))
+            self._busy_since = time.monotonic()
+            for item in self._track.packets(None):
+                self._sink.pass_through(item)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._busy_since = None
+
+    def _write(self, spoken: Spoken) -> None:
+        head, pipeline = self._head, self._head.pipeline
+        pipeline.timings.on(spoken.index, spoken.index)
+        with pipeline.timings.span("encode"):
+            self._track.take(audio_frame(spoken.sound, head.rate_hz))
+            for item in self._track.packets(math.inf):
+                self._sink.pass_through(item)
+            picture = stamped(spoken.frame.meta, spoken.index, head.fps, TIME_BASE)
+            write_frame(pipeline.backend, self._sink, spoken.frame, picture, pipeline.template.turn_deg)
+
+
 def run_speaking(
     head: LipSync,
     speech: Speech,
@@ -77,24 +129,27 @@ def run_speaking(
     """`speech` as it comes, said by `head` into `sink`; returns the figures.
 
     The sound's end and Ctrl-C both finish the output; `LiveFacts.ended_by` says which it was. On a failure what was
-    written is kept as `OUT.partial.*` where the output is a file, as in `run_live`.
+    written is kept as `OUT.partial.*` where the output is a file, as in `run_live`. `speech` is closed when its last
+    read ends, which may be after this returns.
     """
     facts = LiveFacts(ended_by="end of the sound")
-    result, reader = head.result, _Reader(speech, head)
+    result, reader, writer = head.result, _Reader(speech, head), _Writer(head, track, sink, on_progress)
     result.output, result.live = sink.path, facts
     start = time.perf_counter()
     reader.start()
+    writer.start()
     try:
         try:
-            _write_all(head, track, sink, on_progress, start)
+            _wait_written(writer, sink)
         except KeyboardInterrupt:
             facts.ended_by = "interrupt"
+            head.stop()
+            _wait_written(writer, sink)
         finally:
             reader.end()
-        if reader.error is not None:
-            raise reader.error
-        for item in track.packets(None):
-            sink.pass_through(item)
+            head.stop()
+        if (error := writer.error or reader.error) is not None:
+            raise error
         sink.close()
     except BaseException as error:
         error.partial_path = sink.abort()  # type: ignore[attr-defined]
@@ -109,19 +164,11 @@ def run_speaking(
     return result
 
 
-def _write_all(
-    head: LipSync, track: EncodedTrack, sink: Sink, on_progress: Callable[[Progress], None] | None, start: float
-) -> None:
-    pipeline, fps = head.pipeline, head.fps
-    timings, turn_deg = pipeline.timings, pipeline.template.turn_deg
-    for spoken in head.frames():
-        timings.on(spoken.index, spoken.index)
-        with timings.span("encode"):
-            track.take(audio_frame(spoken.sound, head.rate_hz))
-            for item in track.packets(math.inf):
-                sink.pass_through(item)
-            picture = stamped(spoken.frame.meta, spoken.index, fps, TIME_BASE)
-            write_frame(pipeline.backend, sink, spoken.frame, picture, turn_deg)
-        if on_progress is not None:
-            done, passed_s = head.result.frames, time.perf_counter() - start
-            on_progress(Progress(done, None, done / passed_s, None, head.facts.dropped))
+def _wait_written(writer: _Writer, sink: Sink) -> None:
+    """Until everything is written; raises OutputError for an output that is stuck."""
+    while writer.is_alive():
+        writer.join(_POLL_S)
+        if writer.is_stuck:
+            sink.give_up()
+            do = "check that the receiver reads, the network and the disk"
+            raise OutputError(explain(str(sink.path), f"a picture taken within {STALL_S:g} s", "none", do))

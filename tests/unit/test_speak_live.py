@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -19,10 +20,11 @@ import pytest
 
 import engine
 from engine.audio.source import read_audio
-from engine.errors import DeviceError, InputError, MediaError
+from engine.errors import DeviceError, InputError, MediaError, OutputError
 from engine.talk.lipsync import LipSync, Spoken
 from engine.talk.mover import Mover
 from engine.template.template import Template
+from engine.video.sink import Sink
 from tests.talk_parts import av_offset_ms, brightness, bursts, light_files, light_profile, light_template, lit_clip
 from tests.talk_parts import write_light as written_light
 from tests.unit.test_speak_files import wav
@@ -76,8 +78,6 @@ def test_pushed_in_any_pieces_the_frames_are_those_of_the_file(
 ) -> None:
     sound = bursts(2.0)
     written: list[bytes] = []
-    from engine.video.sink import Sink
-
     write = Sink.write
 
     def spy(self: Sink, planes: Any, frame: Any) -> None:
@@ -270,7 +270,8 @@ def fifo(path: Path, sound: F32, *, pause_s: float = 0.0) -> Path:
     os.mkfifo(path)
 
     def write() -> None:
-        with path.open("wb", buffering=0) as file:
+        # a run that ends early leaves nobody to read
+        with contextlib.suppress(BrokenPipeError), path.open("wb", buffering=0) as file:
             for at in range(0, len(sound), 320):
                 file.write((sound[at : at + 320] * 32767).astype(np.int16).tobytes())
                 time.sleep(pause_s)
@@ -309,6 +310,29 @@ def test_a_pipe_that_ends_without_a_sample_leaves_nothing(template: Template, tm
             engine.speak(light_profile(), template, pipe, tmp_path / "out.mp4", live=live, raw_audio="16000")
         left = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("pipe"))
         assert left in ([], ["out.partial.mp4"])
+
+
+def test_an_output_that_is_stuck_ends_the_run(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    write = Sink.write
+
+    def stuck(self: Sink, planes: Any, frame: Any) -> None:
+        if frame.index == 5:
+            go_on.wait(20)
+        write(self, planes, frame)
+
+    monkeypatch.setattr(Sink, "write", stuck)
+    monkeypatch.setattr("engine.talk.live_run.STALL_S", 0.3)
+    pipe = fifo(tmp_path / "pipe", noise(2.0), pause_s=0.018)
+    try:
+        with pytest.raises(
+            OutputError, match=r"out.mp4: wanted a picture taken within 0.3 s, got none; check that the"
+        ):
+            engine.speak(light_profile(), template, pipe, tmp_path / "out.mp4", live=True, raw_audio="16000")
+    finally:
+        go_on.set()
 
 
 def test_a_file_said_live_goes_at_its_own_pace_into_a_stream(template: Template, tmp_path: Path) -> None:
