@@ -78,7 +78,6 @@ CASES = [
     ("a.m4a", "aac", 44100, ".mp4", True),
     ("a.m4a", "aac", 48000, ".mkv", True),
     ("a.mp3", "libmp3lame", 44100, ".mp4", True),
-    ("a.mp3", "libmp3lame", 44100, ".mkv", True),
     ("a.flac", "flac", 48000, ".mov", False),
     ("a.ogg", "libopus", 48000, ".mkv", True),
 ]

@@ -33,6 +33,10 @@ F32 = npt.NDArray[np.float32]
 ROOT = Path(__file__).parents[2]
 RATE = 16000
 
+# What the measure tells apart where there are 2 s of sound, AAC in between, and pictures that may have been dropped;
+# the encoder's delay, were it not allowed for, is 64 ms at this rate, and half a frame is 20.
+RESOLUTION_MS = 3.0
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -281,18 +285,18 @@ def fifo(path: Path, sound: F32, *, pause_s: float = 0.0) -> Path:
 
 
 def test_a_pipe_is_said_live_into_a_file_in_sync(template: Template, tmp_path: Path) -> None:
-    sound, out = bursts(3.0), tmp_path / "out.mp4"
+    sound, out = bursts(2.0), tmp_path / "out.mp4"
     pipe = fifo(tmp_path / "pipe", sound, pause_s=0.018)
     result = engine.speak(light_profile(), template, pipe, out, live=True, raw_audio="16000:1:s16le")
     assert result.live is not None
     assert result.speech is not None
     assert result.live.ended_by == "end of the sound"
-    assert result.speech.sound_in_s == pytest.approx(3.0)
+    assert result.speech.sound_in_s == pytest.approx(2.0)
     stamps, mouths, _ = brightness(out)
     heard = read_audio(out, rate_hz=16000)
-    assert abs(av_offset_ms(stamps, mouths, heard)) <= 1
+    assert abs(av_offset_ms(stamps, mouths, heard)) <= RESOLUTION_MS
     assert len(heard) == pytest.approx(16000 * result.speech.sound_out_s, abs=1100)
-    assert result.wall_s < 6
+    assert result.wall_s < 5
 
 
 def test_a_pipe_is_said_as_fast_as_it_goes_into_a_file(template: Template, tmp_path: Path) -> None:
@@ -300,7 +304,7 @@ def test_a_pipe_is_said_as_fast_as_it_goes_into_a_file(template: Template, tmp_p
     result = engine.speak(light_profile(), template, fifo(tmp_path / "pipe", sound), out, raw_audio="16000")
     assert (result.frames, result.live) == (75, None)
     stamps, mouths, _ = brightness(out)
-    assert abs(av_offset_ms(stamps, mouths, read_audio(out, rate_hz=16000))) <= 1
+    assert abs(av_offset_ms(stamps, mouths, read_audio(out, rate_hz=16000))) <= RESOLUTION_MS
 
 
 def test_a_pipe_that_ends_without_a_sample_leaves_nothing(template: Template, tmp_path: Path) -> None:
@@ -359,7 +363,7 @@ print(result.wall_s, file=sys.stderr)
     stamps, mouths, _ = brightness(path)
     heard = read_audio(path, rate_hz=16000)
     # the encoder's own 1024 samples in front are heard in a transport stream
-    assert abs(av_offset_ms(stamps - float(start_s), mouths, heard)) <= 1
+    assert abs(av_offset_ms(stamps - float(start_s), mouths, heard)) <= RESOLUTION_MS
 
 
 @pytest.mark.full
