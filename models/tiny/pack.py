@@ -84,6 +84,7 @@ class Pack:
     """The four sessions and, where there are files, the restorer's and the judge's. folder holds the tiny_*.onnx."""
 
     def __init__(self, folder: Path = FOLDER, threads: int = 2) -> None:
+        self.folder = folder
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3  # the unused emap is meant to be there
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

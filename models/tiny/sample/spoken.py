@@ -58,9 +58,10 @@ def held_out(length_s: float = 4.0) -> dict[str, Speech]:
 
 
 def write_opus(path: Path, sound: Floats) -> None:
-    """A mono sound at 16 kHz, -20 dBFS where it speaks, as an Ogg file."""
+    """A mono sound at 16 kHz, -20 dBFS where it speaks, over a room's noise of -60 dBFS, as an Ogg file."""
     loud = np.sqrt(np.mean(np.square(sound[np.abs(sound) > 0.02 * np.abs(sound).max()])))
-    wave = np.clip(sound * (0.1 / loud), -1.0, 1.0).astype(np.float32)[None]
+    noise = 1e-3 * np.random.default_rng(770_202).standard_normal(len(sound))
+    wave = np.clip(sound * (0.1 / loud) + noise, -1.0, 1.0).astype(np.float32)[None]
     part = path.with_suffix(".part.opus")
     with av.open(str(part), "w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=RATE_HZ, layout="mono")

@@ -42,6 +42,7 @@ JOBS = (
     Job("embedder", "embedder", (("embed", 60000, 1),), 0.22, 256),
     Job("refiner", "refiner", (("refine", 40000, 1),), 0.30, 192),
     Job("detector", "detector", (("scene", 12000, 1), ("room", 3000, 1)), 0.62, 32),
+    Job("lipsync", "lipsync", (("mouth", 24000, 1), ("voice", 14400, 1)), 0.60, 96),
     Job("judge", "embedder", (("embed", 40000, 2),), 0.18, 256, seed=2),
     Job("swapper", "swapper", (("swap", 40000, 1),), 0.50, 48, after=("embedder",)),
     Job(
@@ -51,9 +52,10 @@ JOBS = (
 
 
 def _scaled(job: Job, factor: float) -> tuple[tuple[str, int, int], ...]:
-    """The job's pictures at a share of their number; rooms stay a quarter of the scenes, as the detector asks."""
-    first = max(64, round(job.pictures[0][1] * factor))
-    counts = [first, *(max(64, first // 4) for _ in job.pictures[1:])]
+    """The job's pictures at a share of their number; a job's kinds stay in proportion, as its trainer asks."""
+    usual = job.pictures[0][1]
+    first = max(64, round(usual * factor))
+    counts = [first, *(max(64, round(first * count / usual)) for _, count, _ in job.pictures[1:])]
     return tuple((kind, count, seed) for (kind, _, seed), count in zip(job.pictures, counts, strict=True))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from models.tiny import measure, restoring
+from models.tiny import measure, restoring, talking
 from models.tiny.pack import FOLDER, Pack
 from models.tiny.renderer import LOOKS
 from models.tiny.train import card as card_text
@@ -30,6 +30,8 @@ BARS = {
     "restoring.soft_gain_db": (">=", 1.2),
     "restoring.swap_gain_db": (">=", 0.8),
     "restoring.changed_cosine_kept": (">=", 0.93),
+    "talking.correlation": (">=", 0.85),
+    "talking.shut_in_silence": (">=", 0.99),
 }
 _GROUPS: dict[str, tuple[Callable[..., dict[str, float]], tuple[int, ...]]] = {
     "detection": (measure.detection, (600,)),
@@ -38,8 +40,9 @@ _GROUPS: dict[str, tuple[Callable[..., dict[str, float]], tuple[int, ...]]] = {
     "chain": (measure.chain, (150,)),
     "swapping": (measure.swapping, (400, 150)),
     "restoring": (restoring.restoring, (60,)),
+    "talking": (talking.talking, (300,)),
 }
-_FILES = {"restoring": "tiny_restorer.onnx"}  # of groups that a folder may lack
+_FILES = {"restoring": "tiny_restorer.onnx", "talking": "tiny_lipsync.onnx"}  # of groups that a folder may lack
 
 
 def _has(name: str, folder: Path) -> bool:
@@ -55,6 +58,7 @@ def timings(folder: Path, repeats: int = 30) -> dict[str, float]:
         "embedder": {"input.1": (1, 3, 112, 112)},
         "swapper": {"target": (1, 3, 128, 128), "source": (1, 512)},
         "restorer": {"input": (1, 3, 256, 256)},
+        "lipsync": {"mel": (1, 1, 80, 16), "image": (1, 6, 96, 96)},
     }
     shapes = {name: inputs for name, inputs in shapes.items() if (folder / f"tiny_{name}.onnx").exists()}
     out = {}
@@ -121,7 +125,7 @@ def main() -> None:
         rounded = {**told["figures"], **rounded}
     kept = told["timings_1_thread"] if given.only else {}
     missed = _missed(rounded)
-    for name in ("detector", "refiner", "embedder", "swapper", "restorer"):
+    for name in ("detector", "refiner", "embedder", "swapper", "restorer", "lipsync"):
         record = given.folder / f"tiny_{name}.json"
         if record.exists():
             training[name] = json.loads(record.read_text())

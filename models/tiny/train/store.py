@@ -54,7 +54,7 @@ def _one_restore(rng: np.random.Generator, look: str) -> Arrays:
 
 
 def _one_mouth(rng: np.random.Generator, look: str) -> Arrays:
-    s = mouths.mouth_sample(rng, look)
+    s = mouths.mouth_sample(rng)  # of the film look whatever the others are of: classic lips do not round
     return {"images": s.images, "shapes": s.shapes}
 
 

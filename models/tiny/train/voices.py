@@ -19,8 +19,9 @@ RATE_HZ = 16000
 WINDOW = 16  # columns that the network hears
 COLUMNS = 320  # windows of one utterance, 80 a second
 LENGTH_S = (COLUMNS + WINDOW) / 80.0
-# A window tells of the mouth in the middle of a frame at 25/s whose instant is the window's first column.
-_MIDDLE_S = 0.020
+# A window tells of the mouth in the middle of a frame at 25/s: 20 ms behind its instant, which lies 0 to 10 ms behind
+# the column that the frame begins with.
+_MIDDLE_S = 0.025
 _OWN_SHARE = 0.18  # of the utterances, by our own voice
 
 
