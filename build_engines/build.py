@@ -111,7 +111,9 @@ def build_profile(
                 if model is None:
                     samples = samples or Samples(clip, files, size_px=profile.detect.size_px, reader=reader)
                     scales, limits = flavour.binds_types, budget or Budget()
-                    given: Any = SpeechSamples(role, file, shapes, precision, samples) if role in SPEECH_ROLES else samples
+                    given: Any = samples
+                    if role in SPEECH_ROLES:
+                        given = SpeechSamples(role, file, shapes, precision, samples)
                     model = Candidate(role, file, precision, given, say, half_scales=scales, budget=limits)
                 yield build_one(model, flavour, key, on_progress, searched=searched, run=run)
 

@@ -65,8 +65,8 @@ def live() -> list[str]:
         "",
         "| live | figure |",
         "|---|---|",
-        f"| {soak['wall_s'] / 60:.0f} minutes of 720p25 over UDP, tiny pack, a stall of {soak['stall']['for_s']:.0f} s: sound "
-        f"before picture at the output, least, median, most | {sound[0]:.1f}, {sound[1]:.1f}, {sound[2]:.1f} ms "
+        f"| {soak['wall_s'] / 60:.0f} minutes of 720p25 over UDP, tiny pack, a stall of {soak['stall']['for_s']:.0f} s: "
+        f"sound before picture at the output, least, median, most | {sound[0]:.1f}, {sound[1]:.1f}, {sound[2]:.1f} ms "
         f"(EBU R37: +5 to -15) |",
         f"| ... pictures out, dropped, missing but for the stall | {soak['frames']}, "
         f"{sum(soak['dropped'].values()) if isinstance(soak['dropped'], dict) else soak['dropped']}, "
@@ -78,8 +78,8 @@ def live() -> list[str]:
         f"{cases['every frame']:.2f} in every frame, {cases['every 5th, with reuse']:.2f} in every 5th with reuse, "
         f"{cases['every 5th, without reuse']:.2f} without |",
         "",
-        f"`python -m tests.soak.live --minutes 30 --stall 4` (load {at['load']:.0f}, commit {at['commit']}), `python -m "
-        f"tests.benchmark.governor_response` (load {load_of['load']:.0f}), `python -m tests.benchmark.flicker`; "
+        f"`python -m tests.soak.live --minutes 30 --stall 4` (load {at['load']:.0f}, commit {at['commit']}), `python "
+        f"-m tests.benchmark.governor_response` (load {load_of['load']:.0f}), `python -m tests.benchmark.flicker`; "
         f"{at['threads']} shared cores ({at['processor']}), tiny pack (drawn faces only).",
     ]
 
@@ -108,8 +108,8 @@ def talking() -> list[str]:
         f"| mouth shut in silence | {shut} of {silent} frames |",
         f"| frames with a px changed outside of the mouth's rectangle | {meaning['outside']['touched_outside']} of "
         f"{meaning['outside']['frames']} |",
-        f"| {file['frames'] / 25 / 60:.0f} minutes on a template of 10 s: picture after sound by minute, least and most "
-        f"| {min(late):.1f}, {max(late):.1f} ms |",
+        f"| {file['frames'] / 25 / 60:.0f} minutes on a template of 10 s: picture after sound by minute, least and "
+        f"most | {min(late):.1f}, {max(late):.1f} ms |",
         f"| ... memory's growth | {file['memory_growth_bytes_a_frame']:.0f} bytes a frame |",
         f"| live, ms from a sentence's first sample: the mouth moves, the picture of that sample; of the model's "
         f"look-ahead | {soon} |",
