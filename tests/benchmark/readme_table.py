@@ -65,8 +65,8 @@ def live() -> list[str]:
         "",
         "| live | figure |",
         "|---|---|",
-        f"| {soak['wall_s'] / 60:.0f} minutes of 720p25 over UDP, tiny pack, a stall of {soak['stall']['for_s']:.0f} s: "
-        f"sound before picture at the output, least, median, most | {sound[0]:.1f}, {sound[1]:.1f}, {sound[2]:.1f} ms "
+        f"| {soak['wall_s'] / 60:.0f} minutes of 720p25 over UDP, tiny pack, a stall of {soak['stall']['for_s']:.0f} s:"
+        f" sound before picture at the output, least, median, most | {sound[0]:.1f}, {sound[1]:.1f}, {sound[2]:.1f} ms "
         f"(EBU R37: +5 to -15) |",
         f"| ... pictures out, dropped, missing but for the stall | {soak['frames']}, "
         f"{sum(soak['dropped'].values()) if isinstance(soak['dropped'], dict) else soak['dropped']}, "
