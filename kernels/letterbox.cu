@@ -119,6 +119,17 @@ __device__ __forceinline__ void gather_whole(int count, const float* __restrict_
     }
 }
 
+// The same where every column has the first one's weights and the next column's sample: no table, and vectors on a CPU.
+__device__ __forceinline__ void spread(
+        const Columns& p, int count, const float* __restrict__ row, float* __restrict__ us, float* __restrict__ vs) {
+    const float first = p.first[0], last = p.last[0];
+    const float* __restrict__ from = row + 2 * p.at[0];
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        us[i] = from[2 * i] * first + from[2 * i + 2] * last;
+        vs[i] = from[2 * i + 1] * first + from[2 * i + 3] * last;
+    }
+}
+
 extern "C" __global__ void letterbox(
         Frame f, float* __restrict__ out, int in_w, int in_h, int new_w, int new_h, int columns, int tile,
         Norm norm, Pad pad) {
@@ -163,7 +174,10 @@ extern "C" __global__ void letterbox(
             gather_whole<4>(count, luma, ys);
         else
             for (int i = threadIdx.x; i < count; i += blockDim.x) ys[i] = gather<1>(columns_l, taps_l, i, luma);
-        for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        // One chroma sample a column (720p into 640): all columns but the last weigh their two samples alike.
+        const int alike = cx.ratio == 1.0f ? count - 1 : 0;
+        if (alike > 0) spread(columns_c, alike, pairs, us, vs);
+        for (int i = alike + threadIdx.x; i < count; i += blockDim.x) {
             us[i] = gather<2>(columns_c, taps_c, i, pairs);
             vs[i] = gather<2>(columns_c, taps_c, i, pairs + 1);
         }
