@@ -74,7 +74,7 @@ def speak(
         if live:
             options = dict(output_options or {})
             heard = open_speech(uri, rate_hz=rate_hz, raw=raw)
-            return _speak_live(pipeline, heard, target, options, on_progress, say)
+            return _speak_live(pipeline, heard, uri, target, options, on_progress, say)
         assert speech is not None  # opened above
         return _speak_file(pipeline, speech, uri, target, on_progress, say)
     finally:
@@ -202,6 +202,7 @@ def _speak_file(
 def _speak_live(
     pipeline: LipsyncPipeline,
     speech: Speech,
+    uri: str,
     target: str,
     options: dict[str, str],
     on_progress: Callable[[Progress], None] | None,
@@ -212,7 +213,7 @@ def _speak_live(
         rate_hz, channels = speech.came
         track = EncodedTrack(rate_hz, channels)
         opened.callback(track.close)
-        origin = TalkOrigin(target, pipeline.template, pipeline.fps, track, TIME_BASE)
+        origin = TalkOrigin(uri, pipeline.template, pipeline.fps, track, TIME_BASE)
         sink = _open_sink(pipeline, origin, target, is_live=True, options=options)
         until_read.callback(sink.abort)
         told = _tell(sink, say)

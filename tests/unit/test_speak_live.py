@@ -299,6 +299,15 @@ def test_a_pipe_is_said_live_into_a_file_in_sync(template: Template, tmp_path: P
     assert result.wall_s < 5
 
 
+def test_a_live_run_replaces_the_file_of_the_one_before(template: Template, tmp_path: Path) -> None:
+    out, counts = tmp_path / "out.mp4", []
+    for seconds in (0.6, 0.2):
+        pipe = fifo(tmp_path / f"pipe{seconds}", noise(seconds))
+        engine.speak(light_profile(), template, pipe, out, live=True, raw_audio="16000")
+        counts.append(len(brightness(out)[0]))
+    assert counts[0] > counts[1] > 0
+
+
 def test_a_pipe_is_said_as_fast_as_it_goes_into_a_file(template: Template, tmp_path: Path) -> None:
     sound, out = bursts(3.0), tmp_path / "out.mp4"
     result = engine.speak(light_profile(), template, fifo(tmp_path / "pipe", sound), out, raw_audio="16000")
