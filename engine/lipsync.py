@@ -32,6 +32,7 @@ from engine.stages.mouth import Mouth, Places, places_of
 from engine.stages.mouth_layout import MouthLayout, layout_of
 from engine.stages.track import allocate_faces
 from engine.template.frames import TemplateFrames
+from engine.template.needs import command_for
 from engine.template.template import Template
 from engine.timing import Timings
 from engine.video.turn import turned
@@ -365,7 +366,7 @@ def _keep_references(pipeline: LipsyncPipeline) -> None:
         return
     if len(template.references) < wanted:
         got = len(template.references)
-        do = "prepare it again: python -m engine prepare"
+        do = command_for(template.path, pipeline.profile)
         raise ModelError(explain(f"template {template.path.name}", f"{wanted} reference frames", got, do))
     pipeline.backend.open_slots([one.nv12 for one in pipeline.frames])
     nothing = np.zeros(pipeline.listen.conditions.shape, np.float32)

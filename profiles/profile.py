@@ -187,6 +187,7 @@ class Profile:
         for role in ("swapper", "embedder") if self.task == "swap" else ("lipsync",):
             if not getattr(self.models, role):
                 raise ValueError(f"models.{role}: wanted a model for the task {self.task}, got none; name one")
+        self._refuse_what_the_task_leaves_out()
         if not self.mask.kinds:
             raise ValueError("mask.kinds: wanted at least one of ellipse, box, erode_blur, got none; name one")
         for kind, role in (("occlusion", "occluder"), ("regions", "parser")):
@@ -240,6 +241,22 @@ class Profile:
             detect_size_px=self.detect.size_px,
             faces=self.track.faces,
         )
+
+    def _refuse_what_the_task_leaves_out(self) -> None:
+        """What a task has no use for is refused, not left out in silence."""
+        others = ("swapper", "restorer", "occluder", "parser") if self.task == "lipsync" else ("lipsync", "encoder")
+        for role in others:
+            if getattr(self.models, role):
+                got = getattr(self.models, role)
+                raise ValueError(f"models.{role}: wanted none for the task {self.task}, got {got}; leave it out")
+        if self.task == "lipsync":
+            for label, is_given in (
+                ("opacity", self.opacity != 1.0),
+                ("enhance", self.enhance != Enhance()),
+                ("governor.rungs", bool(self.governor.rungs)),
+            ):
+                if is_given:
+                    raise ValueError(f"{label}: wanted the default for the task lipsync, got another; leave it out")
 
     @property
     def ladder(self) -> tuple[Rung, ...]:

@@ -22,6 +22,7 @@ from engine.talk.sound import Speech, heard_rate_hz, is_live_sound, loudness_of_
 from engine.talk.track import CopiedTrack, EncodedTrack, Track, why_not_copied
 from engine.template.folder import open_template
 from engine.template.frames import TemplateFrames
+from engine.template.needs import command_for
 from engine.template.prepare import prepare
 from engine.template.template import Template
 from engine.timing import Timings
@@ -68,6 +69,8 @@ def speak(
     try:
         backend = open_backend_for(profile, say=say)
         ready = open_ready_template(template, profile, backend=backend, face=face, say=say)
+        # the presenter's video itself, when a prepared folder was named
+        _check_place(target, (*inputs, str(ready.path)))
         loudness = None if live else loudness_of_file(profile, uri)
         pipeline = open_lipsync(profile, template=ready, say=say, backend=backend, loudness=loudness)
         _watch(pipeline, live, on_open)
@@ -114,16 +117,23 @@ def open_ready_template(
 
     `face` empty: whoever it was prepared for, else the largest.
     """
-    if isinstance(given, Template):
-        return given
-    if Path(given).is_dir():
-        return open_template(given, profile)
+    if isinstance(given, Template) or Path(given).is_dir():
+        if face:
+            got = "one that is prepared already, for the face that was asked for then"
+            do = f"leave --face out, or prepare the video again with --face {face}"
+            raise InputError(explain("--face", "a video as the template", got, do))
+        return given if isinstance(given, Template) else open_template(given, profile)
     refuse_path(str(given))
-    if not face:
-        # none, or one of a video that has changed since: prepare tells what is wrong with the video itself
-        with suppress(InputError):
-            return open_template(given, profile)
-    say(f"template {given}: prepared now, once for all runs; to do it beforehand: python -m engine prepare")
+    idle = None
+    # none, or one of a video that has changed since: prepare tells what is wrong with the video itself
+    with suppress(InputError):
+        ready = open_template(given, profile)
+        if not face:
+            return ready
+        if ready.idle:  # another face of it has the same silent stretch
+            idle = (ready.idle.start / ready.rate, ready.idle.stop / ready.rate)
+    beforehand = command_for(given, profile).removeprefix("prepare it: ")
+    say(f"template {given}: prepared now, once for all runs; to do it beforehand: {beforehand}")
     start = told = time.monotonic()
 
     def tell(done: int, total: int | None) -> None:
@@ -132,7 +142,7 @@ def open_ready_template(
             told = time.monotonic()
             say(f"template: {done} of {total or 'unknown'} pictures looked through")
 
-    ready = prepare(given, profile, backend=backend, face=face or "largest", say=say, on_progress=tell)
+    ready = prepare(given, profile, backend=backend, face=face or "largest", idle=idle, say=say, on_progress=tell)
     say(f"template: {ready.count} frames ready in {time.monotonic() - start:.1f} s")
     for note in ready.notes:
         say(f"note: {note}")

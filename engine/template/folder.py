@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,7 +167,7 @@ def open_template(path: str | Path, profile: Profile, *, threads: int = 1) -> Te
     if Path(path).is_dir():
         manifest = find_manifest(Path(path), command_for("VIDEO", profile))
         if manifest is None:
-            do = command_for("VIDEO", profile) + f" --out {path}"
+            do = command_for("VIDEO", profile) + f" --out {shlex.quote(str(path))}"
             raise InputError(explain(str(path), "a prepared template", "a folder without one", do))
         return open_folder(Path(path), manifest, profile, needs, threads=threads)
     key = template_key(video_sha256(path), profile, needs)
@@ -252,5 +253,5 @@ def refuse_other_media(error: MediaError, video: str) -> MediaError:
     """The same refusal with what to do about a template: it can't be deinterlaced on the way."""
     if "interlaced" not in str(error):
         return error
-    do = f"deinterlace it first: ffmpeg -i {video} -vf bwdif -crf 12 OUT.mp4"
+    do = f"deinterlace it first: ffmpeg -i {shlex.quote(video)} -vf bwdif -crf 12 OUT.mp4"
     return MediaError(explain(video, "progressive pictures", "interlaced ones", do))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -145,4 +146,4 @@ def _hash(table: object) -> str:
 
 def command_for(video: Path | str, profile: Profile) -> str:
     """What to type to prepare a video."""
-    return f"prepare it: python -m engine prepare {video} --profile {profile.name}"
+    return f"prepare it: python -m engine prepare {shlex.quote(str(video))} --profile {profile.name}"

@@ -118,8 +118,7 @@ class SeekingDecoder:
             raise _LostError(words(error)) from error
 
     def _changed(self, got: str) -> str:
-        again = f"prepare it again: python -m engine prepare {self.path}"
-        return explain(str(self.path), "the video that was prepared", got, again)
+        return explain(str(self.path), "the video that was prepared", got, "prepare the template again")
 
 
 def _decode(packet: av.Packet[av.VideoStream]) -> list[av.VideoFrame]:

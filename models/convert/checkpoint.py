@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -81,12 +82,28 @@ def _torch(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not _names_code(str(error)):
+            got = "one that is damaged, or no checkpoint at all"
+            raise ConvertError(f"{path}: wanted a checkpoint of PyTorch, got {got}; download it again") from error
         raise ConvertError(_why_refused(path, str(error))) from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         if "TorchScript" in str(error):
             raise ConvertError(_why_refused(path, str(error))) from error
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConvertError(f"{path}: wanted a checkpoint of PyTorch, got {first}; download it again") from error
+
+
+def _names_code(said: str) -> bool:
+    """Whether PyTorch's words name a function or class that the file asks for, rather than bytes that make no sense.
+
+    A file that was cut within the name of one of PyTorch's own is damaged.
+    """
+    found = re.search(r"GLOBAL (\S+)", said)
+    if found is None:
+        return "TorchScript" in said
+    name = found.group(1).rstrip(".,")
+    own = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter", "collections.OrderedDict")
+    return not any(one != name and one.startswith(name) for one in own)
 
 
 def _why_refused(path: Path, said: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,16 +62,16 @@ def convert(
         "checkpoint_sha256": sha256_of(checkpoint),
         "torch": str(require("torch", "convert", "face-engine[train]").__version__),
     }
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".part")
-    os.close(handle)
+    # made by whoever writes it, so that others may read it as they may any file of the user's
+    temporary = target.parent / f".{target.stem}-{os.getpid()}.part"
     try:
         if part == "full":
-            worst = _write_full(network, contract, full, Path(temporary), notes)
+            worst = _write_full(network, contract, full, temporary, notes)
         else:
-            worst = _write_part(network, topology, part, full, Path(temporary), notes)
-        Path(temporary).replace(target)
+            worst = _write_part(network, topology, part, full, temporary, notes)
+        temporary.replace(target)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     parameters = sum(int(value.numel()) for value in network.parameters())
     return Converted(target, contract, part, fitted, parameters, worst)
 

@@ -342,6 +342,24 @@ def test_a_file_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
     assert "wanted weights alone" in refused(tmp_path / "c.pkl") or "wanted a checkpoint" in refused(tmp_path / "c.pkl")
 
 
+@pytest.mark.parametrize("content", [bytes(range(256)) * 8, b'{"a": 1}', b"\x1f\x8b\x08\x00" * 64, b"\x08\x07pytorch"])
+def test_garbage_is_called_damaged(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    said = refused(tmp_path / "a.pth")
+    assert "wanted a checkpoint of PyTorch, got " in said
+    assert said.endswith("; download it again")
+    assert "weights_only=False" not in said
+
+
+def test_an_old_file_that_was_cut_is_called_damaged(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(9)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "a.pth").read_bytes()
+    at = whole.index(b"_rebuild_tensor_v2")
+    for cut in (at + 12, len(whole) // 3, len(whole) // 2):
+        (tmp_path / "a.pth").write_bytes(whole[:cut])
+        assert refused(tmp_path / "a.pth").endswith("; download it again"), cut
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_a_torchscript_archive_is_read_without_being_run(tmp_path: Path) -> None:
     network = seeded("dinet_mini_2")

@@ -146,12 +146,15 @@ def test_a_fast_pipeline_drops_nothing(idle: Pipeline, tmp_path: Path) -> None:
 
 def test_sound_that_comes_before_its_picture_waits_for_it_and_older_sound_is_let_go(tmp_path: Path) -> None:
     clip, _ = numbered(tmp_path / "in.ts", 1.0)
-    with av.open(str(clip)) as container:
-        packets: list[Any] = [packet for packet in container.demux(audio=0) if packet.size]
-    with LiveInput(str(clip), threads=1, options=LiveOptions(), paced=True) as source:
+    # a packet's stream is read, so its file stays open
+    with (
+        av.open(str(clip)) as heard,
+        av.open(str(clip)) as seen,
+        LiveInput(str(clip), threads=1, options=LiveOptions(), paced=True) as source,
+    ):
+        packets: list[Any] = [packet for packet in heard.demux(audio=0) if packet.size]
         source.begin()
-        with av.open(str(clip)) as container:
-            frame: Any = next(container.decode(video=0))
+        frame: Any = next(seen.decode(video=0))
         older, newer = packets[0], packets[-1]
         assert older.pts * older.time_base < frame.pts * frame.time_base < newer.pts * newer.time_base
         assert list(source._stamped(PassThrough(older), 0)) == []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,8 @@ from engine.request import check_encoder
 from engine.stages.mouth_layout import layout_of
 from models.contract import load_contract
 from models.tables import TableError
-from profiles.profile import load_profile, profile_names
+from profiles.ladder import Governor, Rung
+from profiles.profile import Enhance, load_profile, profile_names
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -67,6 +70,32 @@ def test_what_cannot_run_is_refused(tmp_path: Path, text: str, sentence: str) ->
     with pytest.raises(TableError) as caught:
         load_profile(path)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"opacity": 0.5}, "opacity: wanted the default for the task lipsync, got another; leave it out"),
+        ({"enhance": Enhance(every=2)}, "enhance: wanted the default for the task lipsync, got another; leave it out"),
+        (
+            {"governor": Governor(rungs=(Rung(faces=1),))},
+            "governor.rungs: wanted the default for the task lipsync, got another; leave it out",
+        ),
+        (
+            {"models": {"restorer": "gfpgan_1.4"}},
+            "models.restorer: wanted none for the task lipsync, got gfpgan_1.4; leave it out",
+        ),
+    ],
+)
+def test_what_a_task_leaves_out_is_refused(change: dict[str, Any], sentence: str) -> None:
+    talks = load_profile("tiny_lipsync")
+    if "models" in change:
+        change = {"models": dataclasses.replace(talks.models, **change["models"])}
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(talks, **change)
+    swaps = load_profile("tiny")
+    with pytest.raises(ValueError, match=r"models.lipsync: wanted none for the task swap, got tiny_lipsync; leave it"):
+        dataclasses.replace(swaps, models=dataclasses.replace(swaps.models, lipsync="tiny_lipsync"))
 
 
 def test_a_profile_of_the_users_own_reads(tmp_path: Path) -> None:

@@ -356,6 +356,21 @@ def test_a_swap_profile_is_refused(template: Template, tmp_path: Path) -> None:
         engine.speak("tiny", template, wav(tmp_path / "a.wav", bursts(0.3)), tmp_path / "out.mp4")
 
 
+def test_the_output_is_not_the_presenters_own_video(template: Template, tmp_path: Path) -> None:
+    before = template.path.read_bytes()
+    with pytest.raises(OutputError, match="wanted another file than the input, got the input itself; "):
+        engine.speak(light_profile(), template, wav(tmp_path / "a.wav", bursts(0.3)), template.path)
+    assert template.path.read_bytes() == before
+
+
+def test_a_face_is_asked_of_a_video_not_of_what_is_prepared(template: Template, tmp_path: Path) -> None:
+    sentence = "^--face: wanted a video as the template, got one that is prepared already, .*; leave --face out, or "
+    with pytest.raises(InputError, match=sentence):
+        engine.speak(
+            light_profile(), template, wav(tmp_path / "a.wav", bursts(0.3)), tmp_path / "o.mp4", face="leftmost"
+        )
+
+
 def test_the_output_is_not_the_sound_itself(template: Template, tmp_path: Path) -> None:
     given = encoded(tmp_path / "a.mp4", "aac", bursts(0.5, rate_hz=44100), 44100)
     with pytest.raises(OutputError, match="wanted another file than the input, got the input itself; "):

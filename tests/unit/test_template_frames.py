@@ -182,7 +182,10 @@ def test_a_changed_file_is_refused_by_its_pictures(tmp_path: Path) -> None:
     clip_of(clip, 12, options=SHORT_GOP)
     with (
         TemplateFrames(template, memory_bytes=8 * picture_bytes(template.video)) as frames,
-        pytest.raises(MediaError, match=r"wanted the video that was prepared, got its end at picture 12; prepare it"),
+        pytest.raises(
+            MediaError,
+            match=r"wanted the video that was prepared, got its end at picture 12; prepare the template again",
+        ),
     ):
         frames.read(20)
 

@@ -16,6 +16,8 @@ import pytest
 
 from engine.__main__ import main
 from engine.errors import EngineError, InputError, MediaError, ModelError, NoFaceError, OutputError
+from engine.pipeline import open_backend_for
+from engine.talk.files import open_ready_template
 from engine.template.find import FaceFinder
 from engine.template.folder import locked, open_template, template_folder
 from engine.template.frames import TemplateFrames
@@ -115,6 +117,22 @@ def test_a_second_prepare_looks_at_nothing(tmp_path: Path, pictures: list[U8], l
     assert looked == list(range(20))
     assert other.idle == range(0, 5)
     assert other.digest != first.digest
+
+
+def test_a_run_for_another_face_keeps_the_silent_stretch(tmp_path: Path, pictures: list[U8]) -> None:
+    clip, profile = write_pictures(tmp_path / "in.mp4", pictures[:20]), drawn_profile()
+    first = prepare(clip, profile, idle=(Fraction(1, 5), Fraction(3, 5)))
+    assert first.idle == range(5, 15)
+    said: list[str] = []
+    backend = open_backend_for(profile)
+    try:
+        other = open_ready_template(clip, profile, backend=backend, face="leftmost", say=said.append)
+    finally:
+        backend.close()
+    assert other.idle == first.idle
+    assert other.digest != first.digest
+    assert open_template(clip, profile).idle == first.idle
+    assert f"python -m engine prepare {clip} --profile {profile.name}" in said[0]
 
 
 @pytest.mark.usefixtures("chunks_of_8")
