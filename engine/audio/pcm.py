@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import av
 import av.filter
@@ -21,14 +21,16 @@ from engine.audio.stream import samples_checked
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import FFMPEG_ERRORS, words
 
-__all__ = ["Condition", "PcmInput", "Resampler"]
+__all__ = ["LAYOUTS", "Condition", "PcmInput", "Resampler"]
 
 F32 = npt.NDArray[np.float32]
 
-# FFmpeg's own layouts for a number of channels
-_LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+#: FFmpeg's name for the usual layout of so many channels. Three are left, right, centre: of 2.1, which FFmpeg takes
+#: where nothing is said, the third is not heard in a mix, and a host's centre is where speech is.
+LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _FORMATS = {"uint8": "u8", "int16": "s16", "int32": "s32", "float32": "flt", "float64": "dbl"}
 _RATES_HZ = (4000, 384000)
+_MOST_FLOAT = float(np.finfo(np.float32).max)
 _FULL_SCALE = 0.9999  # of an integer type, 32764 and up in 16 bits
 
 
@@ -36,9 +38,9 @@ _FULL_SCALE = 0.9999  # of an integer type, 32764 and up in 16 bits
 class Condition:
     """What the sound was like as it came in; counts over all channels.
 
-    `clipped`: samples at or beyond full scale. `not_finite`: NaN or infinite ones, replaced by 0. `filled_s`: holes
-    in a file's or stream's time stamps, filled with silence. `lost_packets`: those that did not decode. `jumps`:
-    time stamps that leapt back, or too far to be a hole.
+    `clipped`: samples at or beyond full scale. `not_finite`: NaN, and what is infinite in float32, replaced by 0.
+    `filled_s`: holes in a file's or stream's time stamps, filled with silence. `lost_packets`: those that did not
+    decode. `jumps`: time stamps that leapt back, or too far to be a hole.
     """
 
     samples: int = 0
@@ -120,8 +122,9 @@ class Resampler:
             loud = np.abs(array - middle) >= _FULL_SCALE * (most - middle)
             self.condition.clipped += int(np.count_nonzero(loud))
             return frame
-        self.condition.clipped += int(np.count_nonzero(np.abs(array) >= 1.0))
-        finite = np.isfinite(array)
+        levels = np.abs(array)
+        self.condition.clipped += int(np.count_nonzero(levels >= 1.0))
+        finite = levels <= _MOST_FLOAT  # so is no NaN, and no float64 that the filter's float32 can't hold
         if finite.all():
             return frame
         self.condition.not_finite += array.size - int(np.count_nonzero(finite))
@@ -136,7 +139,7 @@ class PcmInput:
 
     def __init__(self, rate_hz: int, channels: int = 1, *, to_rate_hz: int) -> None:
         _refuse_rate("PcmInput", rate_hz)
-        if channels not in _LAYOUTS:
+        if channels not in LAYOUTS:
             raise InputError(explain("PcmInput", "1 to 8 channels", channels, "mix them down first"))
         self.rate_hz, self.channels = rate_hz, channels
         self.condition = Condition()
@@ -161,7 +164,7 @@ class PcmInput:
         if not len(array):
             return np.zeros(0, np.float32)
         packed = np.ascontiguousarray(array).reshape(1, -1)
-        frame = _frame(packed, _FORMATS[array.dtype.name], _LAYOUTS[self.channels], None, self.rate_hz)
+        frame = _frame(packed, _FORMATS[array.dtype.name], LAYOUTS[self.channels], None, self.rate_hz)
         return samples_checked(self._resampler.push(frame))
 
     def flush(self) -> F32:

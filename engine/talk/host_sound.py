@@ -9,9 +9,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from engine.audio.pcm import Resampler
+from engine.audio.pcm import LAYOUTS, Resampler
 from engine.errors import InputError, explain
-from engine.talk.track import LAYOUTS
 
 __all__ = ["HostSound"]
 
@@ -21,13 +20,16 @@ _SCALES = {"int16": 2.0**15, "int32": 2.0**31}
 
 
 class HostSound:
-    """Pieces in any form to float32 [samples, channels], -1..1; those that have the form already keep their values."""
+    """Pieces in any form to float32 [samples, channels], -1..1; those that have the form already keep their values.
+
+    `not_finite`: samples of all channels, as they came, that were no numbers in float32 and became 0.
+    """
 
     def __init__(self, rate_hz: int, channels: int) -> None:
         if channels not in LAYOUTS or not 4000 <= rate_hz <= 384000:
             wanted = "4000 to 384000 Hz and 1 to 8 channels"
             raise InputError(explain("open_lipsync", wanted, f"{rate_hz} Hz, {channels} channels", "correct them"))
-        self.rate_hz, self.channels = rate_hz, channels
+        self.rate_hz, self.channels, self.not_finite = rate_hz, channels, 0
         self._form = (rate_hz, channels)
         self._resampler = Resampler(rate_hz, layout=LAYOUTS[channels])
 
@@ -39,7 +41,8 @@ class HostSound:
             wanted = f"{', '.join((*_SCALES, *_FLOATS))} [samples, {channels}]"
             got = f"{pcm.dtype} {list(pcm.shape)}"
             raise InputError(explain("LipSync.push", wanted, got, "convert the array, or name its channels"))
-        samples = _floats(array)
+        samples, not_finite = _floats(array)
+        self.not_finite += not_finite
         ready = []
         if (rate_hz, channels) != self._form:
             ready.append(self.flush())
@@ -71,10 +74,14 @@ class HostSound:
 _FLOATS = ("uint8", "float32", "float64")
 
 
-def _floats(array: npt.NDArray[Any]) -> F32:
-    """A copy as float32, -1..1; what is no number becomes 0."""
+def _floats(array: npt.NDArray[Any]) -> tuple[F32, int]:
+    """A copy as float32, -1..1; what is no number becomes 0, and is counted."""
     if array.dtype == np.uint8:
-        return (array.astype(np.float32) - 128.0) / 128.0
+        return (array.astype(np.float32) - 128.0) / 128.0, 0
     if scale := _SCALES.get(array.dtype.name):
-        return np.asarray(array / scale, np.float32)
-    return np.where(np.isfinite(array), array, 0.0).astype(np.float32)
+        return np.asarray(array / scale, np.float32), 0
+    with np.errstate(over="ignore", invalid="ignore"):  # of float64, what is too large becomes infinite here
+        samples = array.astype(np.float32)
+    finite = np.isfinite(samples)
+    samples[~finite] = 0.0
+    return samples, int(np.count_nonzero(~finite))

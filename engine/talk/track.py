@@ -17,17 +17,16 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from engine.audio.pcm import Resampler
+from engine.audio.pcm import LAYOUTS, Resampler
 from engine.audio.source import HOLE_FROM_S, HOLE_TO_S, open_audio
 from engine.errors import MediaError, explain
 from engine.video.decoded import PassThrough
 from engine.video.pyav import FFMPEG_ERRORS, ffmpeg_url, words
 
-__all__ = ["LAYOUTS", "CopiedTrack", "EncodedTrack", "Track", "audio_frame", "why_not_copied"]
+__all__ = ["CopiedTrack", "EncodedTrack", "Track", "audio_frame", "why_not_copied"]
 
 _AAC_RATES_HZ = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS_A_CHANNEL = 96_000
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 #: Held by the muxers that take them, and shown as silence by most players.
 _SILENT_IN_MP4: Final = ("pcm_", "vorbis", "adpcm_")
 

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.audio.pcm import LAYOUTS, PcmInput
 from engine.errors import InputError
 from engine.talk.host_sound import HostSound
 from engine.talk.line import SoundLine
 from engine.talk.plan import Plan
+from engine.talk.track import EncodedTrack, audio_frame
 
 F32 = npt.NDArray[np.float32]
 RATE = 1000
@@ -178,9 +180,44 @@ def test_other_rates_and_channels_are_converted_in_any_pieces() -> None:
     assert np.abs(got[200:-200, 0] - expected[200 : len(got) - 200]).max() < 0.01
 
 
-def test_what_is_no_number_becomes_silence() -> None:
-    got = HostSound(16000, 1).convert(np.array([0.5, np.nan, np.inf, -0.5], np.float32), 16000, 1)
-    assert got[:, 0].tolist() == [0.5, 0.0, 0.0, -0.5]
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_no_number_becomes_silence_and_is_counted(dtype: str) -> None:
+    host, worst = HostSound(16000, 1), -1e39 if dtype == "float64" else -np.inf
+    got = host.convert(np.array([0.5, np.nan, np.inf, worst, -0.5], dtype), 16000, 1)
+    assert got[:, 0].tolist() == [0.5, 0.0, 0.0, 0.0, -0.5]
+    assert host.not_finite == 3
+    host.convert(np.array([np.nan, 0.1], dtype), 8000, 1)
+    assert host.not_finite == 4
+
+
+def test_a_float64_that_float32_can_not_hold_is_not_heard() -> None:
+    ear, wave = PcmInput(16000, to_rate_hz=16000), np.full(1000, 0.25)
+    wave[500] = 1e39
+    got = np.concatenate([ear.push(wave), ear.flush()])
+    assert ear.condition.not_finite == 1
+    assert got.max() <= 0.25
+
+
+@pytest.mark.parametrize("channels", LAYOUTS)
+def test_speech_in_any_channel_is_heard_but_for_the_bass(channels: int) -> None:
+    """A host's three channels are left, right and centre; the fourth of 5.1 and more carries no speech."""
+    for channel in range(channels):
+        sound = np.zeros((4000, channels), np.float32)
+        sound[:, channel] = np.sin(np.arange(4000) / 5)
+        ear = PcmInput(16000, channels, to_rate_hz=16000)
+        level = float(np.abs(np.concatenate([ear.push(sound), ear.flush()])).max())
+        assert (level > 0.05) is not (channels >= 6 and channel == 3), (channel, level)
+
+
+@pytest.mark.parametrize("channels", LAYOUTS)
+def test_what_is_heard_and_what_is_written_have_the_same_layout(channels: int) -> None:
+    frames: list[str] = []
+    ear, sound = PcmInput(16000, channels, to_rate_hz=16000), np.zeros((64, channels), np.float32)
+    ear.tap(lambda frame: frames.append(frame.layout.name))
+    ear.push(sound)
+    track = EncodedTrack(16000, channels)
+    track.close()
+    assert [*frames, audio_frame(sound, 16000).layout.name, track.layout] == [LAYOUTS[channels]] * 3
 
 
 @pytest.mark.parametrize(
