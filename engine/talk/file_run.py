@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from engine.errors import InputError, explain
 from engine.frame import Frame
 from engine.lipsync import LipsyncPipeline
 from engine.result import Progress, RunResult, SpeechFacts
 from engine.ring import END, POLL_S, Ring, StoppedError
 from engine.runner import write_frame
 from engine.stages.listen import Heard
+from engine.talk.ending import wait_ended
 from engine.talk.mover import Mover
 from engine.talk.origin import stamped
 from engine.talk.plan import Plan, Step
@@ -35,6 +37,9 @@ log = logging.getLogger("engine.talk")
 
 # of sound, into the output ahead of its pictures: its packets are few, and the muxer holds them until they are due
 _SOUND_AHEAD_S = 0.5
+
+# a step that fades from one place of the template to another holds both
+_LEAST_SLOTS = 2
 
 
 @dataclass
@@ -58,6 +63,7 @@ class _Run:
     result: RunResult
     ring: Ring
     orders: queue.Queue[Step | object] = field(default_factory=queue.Queue)
+    decoded: threading.Event = field(default_factory=threading.Event)
     total: int | None = None
 
 
@@ -75,7 +81,12 @@ def run_spoken(
 
     `total`: frames that are expected, for the progress. On a failure or Ctrl-C what was written is kept as
     `OUT.partial.*`, and the error is raised again with that path (or None) as `partial_path`, and `frames_written`.
+    Raises InputError for a profile of a single slot.
     """
+    if len(pipeline.frames) < _LEAST_SLOTS:
+        sink.abort()
+        wanted, got = f"{_LEAST_SLOTS} slots or more", len(pipeline.frames)
+        raise InputError(explain(f"profile {pipeline.profile.name}", wanted, got, "raise slots in the profile"))
     facts = SpeechFacts(look_ahead_ms=pipeline.listen.look_ahead_ms)
     result = RunResult(sink.path, rate=float(pipeline.fps), timings=pipeline.timings, speech=facts)
     run = _Run(pipeline, pictures, speech, track, sink, result, Ring(pipeline.frames), total=total)
@@ -90,8 +101,7 @@ def run_spoken(
         _compute(run, on_progress, start)
     except BaseException as error:
         run.ring.fail(error)
-    for thread in threads:
-        thread.join()
+    _wait_threads(run)
     try:
         if run.ring.failure is not None:
             raise run.ring.failure
@@ -124,6 +134,18 @@ def sound_notes(pipeline: LipsyncPipeline, speech: Speech) -> list[str]:
     if came.jumps:
         notes.append(f"audio: time stamps jumped {came.jumps} times; the sound goes on without a gap there")
     return notes
+
+
+def _wait_threads(run: _Run) -> None:
+    """Until both threads have ended; Ctrl-C fails the run, but leaves neither behind."""
+    ended = (run.decoded, run.ring.encoded)
+    try:
+        for one in ended:
+            one.wait()
+    except KeyboardInterrupt as error:
+        run.ring.fail(error)
+        if not wait_ended(ended):
+            run.sink.give_up()
 
 
 def _heard(run: _Run) -> Iterator[Heard]:
@@ -209,6 +231,8 @@ def _decode(run: _Run) -> None:
         pass
     except BaseException as error:
         ring.fail(error)
+    finally:
+        run.decoded.set()
 
 
 def _encode(run: _Run) -> None:

@@ -10,6 +10,7 @@ One worker thread puts sound on the line, listens, and moves mouths; `frames` ha
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
@@ -23,12 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.audio.clock import AudioClock
-from engine.audio.pcm import PcmInput
+from engine.audio.pcm import Condition, PcmInput
 from engine.errors import InputError, explain
 from engine.frame import Frame
 from engine.lipsync import LipsyncPipeline
 from engine.result import RunResult, SpeechFacts
 from engine.stages.listen import Heard
+from engine.talk.ending import wait_ended
 from engine.talk.host_sound import HostSound
 from engine.talk.line import SoundLine
 from engine.talk.mover import Mover
@@ -120,6 +122,7 @@ class LipSync:
             self._free.put(frame)
         self._error: BaseException | None = None
         self._warned = False
+        self._worked, self._called = threading.Event(), threading.Event()
         self._worker = threading.Thread(target=self._work, name="speak", daemon=True)
         self._worker.start()
         self._caller: threading.Thread | None = None
@@ -128,9 +131,10 @@ class LipSync:
             self._caller.start()
 
     @property
-    def condition(self) -> Any:
-        """What the pushed sound was like: clipped samples, and those that are no numbers."""
-        return self._ear.condition
+    def condition(self) -> Condition:
+        """What the pushed sound was like up to now: clipped samples, and those that are no numbers."""
+        heard = self._ear.condition
+        return dataclasses.replace(heard, not_finite=heard.not_finite + self._host.not_finite)
 
     @property
     def backlog_s(self) -> float:
@@ -199,7 +203,7 @@ class LipSync:
     def wait_finished(self) -> None:
         """With `on_frame`: wait until it was called for the last frame. Raises what ended the worker or a call."""
         if self._caller is not None:
-            self._caller.join()
+            self._called.wait()
         if self._error is not None:
             raise self._error
 
@@ -212,12 +216,17 @@ class LipSync:
     def close(self) -> None:
         """End the worker and give the device's memory back, where the pipeline is its own."""
         self.stop()
-        self._worker.join()
+        ended = [self._worked]
         if self._caller is not None and self._caller is not threading.current_thread():
-            self._caller.join()
-        self._pictures.close()
-        if self._owns:
-            self.pipeline.close()
+            ended.append(self._called)
+        try:
+            for one in ended:
+                one.wait()
+        finally:  # after Ctrl-C too: nothing is given back under a thread that uses it
+            wait_ended(ended)
+            self._pictures.close()
+            if self._owns:
+                self.pipeline.close()
 
     def __enter__(self) -> LipSync:
         return self
@@ -233,6 +242,8 @@ class LipSync:
                 on_frame(spoken)
         except BaseException as error:
             self._error = self._error or error
+        finally:
+            self._called.set()
 
     # -- the worker ------------------------------------------------------------------------------------
 
@@ -254,6 +265,8 @@ class LipSync:
         except BaseException as error:
             self._error = error
             self._hand_over(_END)
+        finally:
+            self._worked.set()
 
     def _wait_for_sound(self) -> tuple[list[F32], bool]:
         """What goes onto the line, once something does; whether it was the last."""

@@ -17,6 +17,7 @@ import av
 from engine.errors import OutputError, explain
 from engine.result import LiveFacts, Progress, RunResult
 from engine.runner import write_frame
+from engine.talk.ending import wait_ended
 from engine.talk.file_run import sound_notes
 from engine.talk.lipsync import LipSync, Spoken
 from engine.talk.origin import stamped
@@ -53,7 +54,8 @@ class _Reader(threading.Thread):
                 if self._stop.is_set():
                     break
         except BaseException as error:
-            self.error = error
+            if not self._stop.is_set():  # afterwards nobody takes sound any more, and that is no failure
+                self.error = error
         finally:
             self._speech.close()
             self._head.finish()
@@ -79,6 +81,7 @@ class _Writer(threading.Thread):
     ) -> None:
         super().__init__(name="encode", daemon=True)
         self.error: BaseException | None = None
+        self.ended = threading.Event()
         self._head, self._track, self._sink, self._on_progress = head, track, sink, on_progress
         self._busy_since: float | None = None
 
@@ -106,6 +109,7 @@ class _Writer(threading.Thread):
             self.error = error
         finally:
             self._busy_since = None
+            self.ended.set()
 
     def _write(self, spoken: Spoken) -> None:
         head, pipeline = self._head, self._head.pipeline
@@ -128,9 +132,9 @@ def run_speaking(
 ) -> RunResult:
     """`speech` as it comes, said by `head` into `sink`; returns the figures.
 
-    The sound's end and Ctrl-C both finish the output; `LiveFacts.ended_by` says which it was. On a failure what was
-    written is kept as `OUT.partial.*` where the output is a file, as in `run_live`. `speech` is closed when its last
-    read ends, which may be after this returns.
+    The sound's end and Ctrl-C both finish the output; `LiveFacts.ended_by` says which it was. On a failure, as which
+    a second Ctrl-C counts, what was written is kept as `OUT.partial.*` where the output is a file, as in `run_live`.
+    `speech` is closed when its last read ends, which may be after this returns.
     """
     facts = LiveFacts(ended_by="end of the sound")
     result, reader, writer = head.result, _Reader(speech, head), _Writer(head, track, sink, on_progress)
@@ -140,11 +144,12 @@ def run_speaking(
     writer.start()
     try:
         try:
-            _wait_written(writer, sink)
+            _wait_written(writer, sink.path)
         except KeyboardInterrupt:
             facts.ended_by = "interrupt"
+            reader.end()  # first: a push into what was stopped fails
             head.stop()
-            _wait_written(writer, sink)
+            _wait_written(writer, sink.path)
         finally:
             reader.end()
             head.stop()
@@ -152,6 +157,8 @@ def run_speaking(
             raise error
         sink.close()
     except BaseException as error:
+        if not wait_ended([writer.ended], 0.0 if writer.is_stuck else STALL_S):
+            sink.give_up()
         error.partial_path = sink.abort()  # type: ignore[attr-defined]
         error.frames_written = result.frames  # type: ignore[attr-defined]
         log.error("live run ended early after %d frames: %s", result.frames, error)
@@ -164,11 +171,9 @@ def run_speaking(
     return result
 
 
-def _wait_written(writer: _Writer, sink: Sink) -> None:
+def _wait_written(writer: _Writer, name: object) -> None:
     """Until everything is written; raises OutputError for an output that is stuck."""
-    while writer.is_alive():
-        writer.join(_POLL_S)
+    while not writer.ended.wait(_POLL_S):
         if writer.is_stuck:
-            sink.give_up()
             do = "check that the receiver reads, the network and the disk"
-            raise OutputError(explain(str(sink.path), f"a picture taken within {STALL_S:g} s", "none", do))
+            raise OutputError(explain(str(name), f"a picture taken within {STALL_S:g} s", "none", do))

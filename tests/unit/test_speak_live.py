@@ -252,6 +252,17 @@ def test_noisy_speech_is_told_while_it_runs(template: Template) -> None:
     assert len(told) == 1
 
 
+def test_samples_that_are_no_numbers_are_counted(template: Template) -> None:
+    sound = noise(0.2)
+    sound[100:103] = np.nan, np.inf, -np.inf
+    with head(template, paced=False) as one:
+        one.push(sound)
+        one.push(np.array([[1e39, 0.1], [0.1, np.nan]]), RATE, 2)
+        one.finish()
+        list(one.frames())
+        assert one.condition.not_finite == 5
+
+
 def test_after_the_end_a_push_is_refused(template: Template) -> None:
     with head(template, paced=False) as one:
         one.finish()
