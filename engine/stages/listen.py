@@ -62,6 +62,8 @@ class Listen:
 
     def push(self, samples: F32) -> list[Heard]:
         """The frames that are ready with these samples: mono, -1..1, float32 at `rate_hz`."""
+        if not len(samples):  # a live run asks often; what takes nothing in is no work to be timed
+            return self._ready(self.ahead_frames)
         with self.timings.span("listen"):
             self._arrays.extend(self.conditions.push(samples))
             self._speaks.extend(map(bool, self.gate.push(samples)))

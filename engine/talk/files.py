@@ -162,8 +162,9 @@ def _profile(given: str | Path | Profile) -> Profile:
 
 def _refuse_mixed(audio: str, target: str, live: bool, options: dict[str, str]) -> None:
     if is_address(target) and not live:
-        got = f"{audio}, said as fast as it goes"
-        raise InputError(explain(target, "a live run for an address", got, "add --live"))
+        what = "standard output" if target == "-" else "an address"
+        got = "one to a file's end, as fast as it goes"
+        raise InputError(explain(target, f"a live run for {what}", got, "add --live, or name a file"))
     if audio.startswith("alsa:") and not live:
         raise InputError(explain(audio, "a live run for a microphone", "one to a file's end", "add --live"))
     if options and not is_address(target):

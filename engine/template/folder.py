@@ -191,6 +191,8 @@ def open_folder(
 ) -> Template:
     """The template of a folder whose manifest is known; see `open_template`. `video`: where it is now, of this key."""
     do = command_for(video or manifest.video, profile)
+    if video is None:
+        do += f" --out {shlex.quote(str(folder))}"
     video = video or Path(manifest.video)
     if not video.is_file():
         raise InputError(explain(str(folder), "the video it was prepared from", f"no file {video}", do))

@@ -43,6 +43,8 @@ from profiles.profile import Profile
 
 __all__ = ["Idle", "parse_face", "parse_idle", "prepare"]
 
+_MOST_HZ = 240  # slow motion of telephones
+
 Idle = tuple[Fraction, Fraction]
 I64 = npt.NDArray[np.int64]
 F32 = npt.NDArray[np.float32]
@@ -178,6 +180,10 @@ def _prepare(asked: _Asked, opened: _Opened, home: Path, on_progress: OnProgress
     like = None if asked.like is None else _embedding(asked, opened, asked.like)
     try:
         with open_source(asked.video, threads=_threads(asked.profile)) as source:
+            if source.info.rate > _MOST_HZ:
+                got = f"{float(source.info.rate):g}: its time stamps are wrong"
+                wanted = f"a video of up to {_MOST_HZ} pictures a second"
+                raise InputError(explain(str(asked.video), wanted, got, "export it again"))
             rate = model_rate(asked.needs.generator, source.info.rate)
             # before the long work: a stretch that can't be is found at once, where the length is known
             if asked.idle is not None and source.info.duration_s is not None:

@@ -119,6 +119,16 @@ def test_a_second_prepare_looks_at_nothing(tmp_path: Path, pictures: list[U8], l
     assert other.digest != first.digest
 
 
+def test_a_video_whose_stamps_say_nothing_is_refused(
+    tmp_path: Path, pictures: list[U8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_pictures(tmp_path / "in.mp4", pictures[:4])
+    monkeypatch.setattr("engine.template.prepare._MOST_HZ", 24)
+    sentence = r"wanted a video of up to 24 pictures a second, got 25: its time stamps are wrong; export it again$"
+    with pytest.raises(InputError, match=sentence):
+        prepare(clip, drawn_profile())
+
+
 def test_a_run_for_another_face_keeps_the_silent_stretch(tmp_path: Path, pictures: list[U8]) -> None:
     clip, profile = write_pictures(tmp_path / "in.mp4", pictures[:20]), drawn_profile()
     first = prepare(clip, profile, idle=(Fraction(1, 5), Fraction(3, 5)))
