@@ -36,7 +36,7 @@ def presented() -> Speech:
     """What the presenter says."""
     parts, at = [], 0.4
     for line, pause_s in zip(_LINES, _PAUSES_S, strict=True):
-        said = espeak.library().say(line, _VOICE)
+        said = espeak.loaded().say(line, _VOICE)
         sound = resampled(said.sound, said.rate_hz)
         parts.append((at, Speech(sound, phonemes.sounds(said.phonemes, len(sound) / RATE_HZ))))
         at += len(sound) / RATE_HZ + pause_s - 0.3  # the library ends a line with a pause of its own

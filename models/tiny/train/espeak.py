@@ -1,6 +1,6 @@
 """Speech with exact phonemes and times from espeak-ng, by its C library. For training and its figures only.
 
-The library is GPL software that nothing here contains or needs at run time; see library().
+The library is GPL software that nothing here contains or needs at run time; see loaded().
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Library:
 
 
 @functools.cache
-def library() -> Library:
+def loaded() -> Library:
     """The library: of ESPEAK_NG_LIBRARY, of the package espeakng_loader, or the system's own (libespeak-ng.so.1)."""
     if path := os.environ.get("ESPEAK_NG_LIBRARY"):
         return Library(path, os.environ.get("ESPEAK_NG_DATA"))

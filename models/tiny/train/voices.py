@@ -74,7 +74,7 @@ def spoken(rng: np.random.Generator, held_out: bool = False, language: str = "")
         name, variants[rng.integers(len(variants))], int(rng.integers(115, 215)), int(rng.integers(15, 85)),
         int(rng.integers(20, 80)),
     )  # fmt: skip
-    said = espeak.library().say(text, voice)
+    said = espeak.loaded().say(text, voice)
     sound = resampled(said.sound, said.rate_hz)
     return Speech(sound, phonemes.sounds(said.phonemes, len(sound) / RATE_HZ))
 
