@@ -26,7 +26,8 @@ def wait_ended(ended: Sequence[threading.Event], most_s: float = LEAVE_S) -> boo
     Ctrl-C doesn't cut it short, and isn't raised: for where a run is over and its error on the way already.
     """
     until_s = time.monotonic() + most_s
-    while not all(one.is_set() for one in ended) and time.monotonic() < until_s:
-        with suppress(KeyboardInterrupt):
-            time.sleep(_POLL_S)
-    return all(one.is_set() for one in ended)
+    while True:
+        with suppress(KeyboardInterrupt):  # wherever in here it comes
+            while not all(one.is_set() for one in ended) and time.monotonic() < until_s:
+                time.sleep(_POLL_S)
+            return all(one.is_set() for one in ended)

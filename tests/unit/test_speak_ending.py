@@ -125,10 +125,11 @@ def test_a_fault_of_the_output_behind_an_interrupt_is_raised(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.partial.mp4", "pipe"]
 
 
+@pytest.mark.parametrize("times", [2, 3])
 def test_a_second_interrupt_of_a_live_run_keeps_what_was_written(
-    template: Template, tmp_path: Path, spoken: Path, monkeypatch: pytest.MonkeyPatch
+    times: int, template: Template, tmp_path: Path, spoken: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = watched(monkeypatch, 2)
+    seen = watched(monkeypatch, times)
     with pytest.raises(KeyboardInterrupt) as caught:
         engine.speak(light_profile(), template, spoken, tmp_path / "out.mp4", live=True, raw_audio="16000")
     assert seen[:4] == ["write", "written", "abort", "backend"]
