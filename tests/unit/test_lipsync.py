@@ -295,7 +295,7 @@ def test_the_templates_own_pictures_are_cut_once(paths: dict[str, Path], frames:
 def test_a_template_without_its_own_pictures_is_refused(paths: dict[str, Path]) -> None:
     template = dataclasses.replace(sample_template(load_contract("heygem_dinet_v1"), 3), references=())
     profile = lipsync_profile("heygem_dinet_v1", encoder="heygem_wenet")
-    sentence = r"template clip.mp4: wanted 1 reference frames, got 0; prepare it again: python -m engine prepare"
+    sentence = r"template clip.mp4: wanted 1 reference frames, got 0; prepare it: python -m engine prepare"
     with pytest.raises(ModelError, match=sentence):
         open_lipsync(profile, template=template)
 
