@@ -25,7 +25,7 @@ from engine.audio.shapes import ShapeFilter
 from engine.backends.base import Backend
 from engine.errors import InputError, ModelError, explain
 from engine.frame import Frame, held_buffer
-from engine.pipeline import open_backend_for
+from engine.pipeline import load_decoded, open_backend_for
 from engine.request import check_encoder, find_encoder, find_lipsync_models
 from engine.stages.listen import Heard, Listen
 from engine.stages.mouth import Mouth, Places, places_of
@@ -35,7 +35,6 @@ from engine.template.frames import TemplateFrames
 from engine.template.needs import command_for
 from engine.template.template import Template
 from engine.timing import Timings
-from engine.video.turn import turned
 from kernels.launch import fade_nv12_into
 from models.contract import Contract, load_contract
 from models.model_files import ModelFile
@@ -138,13 +137,7 @@ class LipsyncPipeline:
         May run on a thread of its own, on slots that are not at work.
         """
         turn_deg = self.template.turn_deg if clockwise_deg is None else clockwise_deg
-        on_device = decoded.device_planes() if self.backend.device_io else None
-        if on_device is not None:
-            self.backend.load_device_planes(on_device, frame.nv12)
-        else:
-            self.backend.load_planes(turned(decoded.planes(), turn_deg), frame.nv12)
-        frame.index, frame.pts, frame.time_base = decoded.index, decoded.pts, decoded.time_base
-        frame.meta = decoded
+        load_decoded(self.backend, frame, decoded, turn_deg)
 
     def take(self, array: Any, stream: Any = None) -> Frame:
         """Copy an upright NV12 array of any library into the next slot."""

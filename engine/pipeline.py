@@ -49,7 +49,15 @@ from profiles.profile import Profile, load_profile
 # the make half has a body for each: the restorer does nothing, restores, or what it changed is added again
 MODES = ("", "+restore", "+reuse")
 
-__all__ = ["FaceChoice", "Pipeline", "open_backend_for", "open_pipeline", "parse_faces", "warm_up"]
+__all__ = [
+    "FaceChoice",
+    "Pipeline",
+    "load_decoded",
+    "open_backend_for",
+    "open_pipeline",
+    "parse_faces",
+    "warm_up",
+]
 
 
 @dataclass
@@ -219,13 +227,7 @@ class Pipeline:
 
         A picture that its decoder holds on the device (`decoded.device_planes()`) is copied there.
         """
-        on_device = decoded.device_planes() if self.backend.device_io else None
-        if on_device is not None:
-            self.backend.load_device_planes(on_device, frame.nv12)
-        else:
-            self.backend.load_planes(turned(decoded.planes(), clockwise_deg), frame.nv12)
-        frame.index, frame.pts, frame.time_base = decoded.index, decoded.pts, decoded.time_base
-        frame.meta = decoded
+        load_decoded(self.backend, frame, decoded, clockwise_deg)
 
     def take(self, array: Any, stream: Any = None) -> Frame:
         """Copy an NV12 array into the next slot."""
@@ -245,6 +247,17 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def load_decoded(backend: Backend, frame: Frame, decoded: Any, clockwise_deg: int) -> None:
+    """Copy a decoded picture and what it is known by into a slot: on the device where its decoder holds it there."""
+    on_device = decoded.device_planes() if backend.device_io else None
+    if on_device is not None:
+        backend.load_device_planes(on_device, frame.nv12)
+    else:
+        backend.load_planes(turned(decoded.planes(), clockwise_deg), frame.nv12)
+    frame.index, frame.pts, frame.time_base = decoded.index, decoded.pts, decoded.time_base
+    frame.meta = decoded
 
 
 def open_pipeline(

@@ -30,6 +30,32 @@ class Residual(nn.Module):  # type: ignore[misc]
         return torch.relu(x + self.second(self.first(x)))
 
 
+class Styled(nn.Module):  # type: ignore[misc]
+    """Two convolutions with a shortcut; the style scales and shifts every channel after each of them."""
+
+    def __init__(self, channels: int, style: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+                for _ in range(2)
+            ]
+        )
+        self.style = nn.ModuleList([nn.Linear(style, 2 * channels) for _ in range(2)])
+        for layer in self.style:
+            # Strong from the first step: a style that whispers is ignored for thousands of steps.
+            nn.init.normal_(layer.weight, 0.0, 0.4 / style**0.5)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        """x [n,c,h,w], style [n,s] -> the shape of x."""
+        y = x
+        for i, (conv, layer) in enumerate(zip(self.convs, self.style, strict=True)):
+            scale, shift = layer(style)[:, :, None, None].chunk(2, dim=1)
+            y = conv(y) * (1.0 + scale) + shift
+            y = torch.relu(y) if i == 0 else y
+        return torch.relu(x + y)
+
+
 class Pyramid(nn.Module):  # type: ignore[misc]
     """[n,3,256,256] -> features [n,width,64,64], or [n,width,128,128] where `fine`, that know the whole face."""
 

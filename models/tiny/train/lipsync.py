@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.tiny.renderer.speech import SHAPES
 from models.tiny.train import mouths, onnx_out, session, store, voices
-from models.tiny.train.layers import ConvBlock
+from models.tiny.train.layers import ConvBlock, Styled
 
 _STYLE = 64
 _UTTERANCES, _PAIRS = 8, 8  # windows of sound in a step: two neighbours each
@@ -42,31 +42,6 @@ class Ear(nn.Module):  # type: ignore[misc]
         return out
 
 
-class Moved(nn.Module):  # type: ignore[misc]
-    """Two convolutions with a shortcut; the mouth's shape scales and shifts every channel after each of them."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(
-            [
-                nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
-                for _ in range(2)
-            ]
-        )
-        self.style = nn.ModuleList([nn.Linear(_STYLE, 2 * channels) for _ in range(2)])
-        for layer in self.style:
-            nn.init.normal_(layer.weight, 0.0, 0.4 / _STYLE**0.5)
-
-    def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        """x [n,c,h,w], style [n,s] -> the shape of x."""
-        y = x
-        for i, (conv, layer) in enumerate(zip(self.convs, self.style, strict=True)):
-            scale, shift = layer(style)[:, :, None, None].chunk(2, dim=1)
-            y = conv(y) * (1.0 + scale) + shift
-            y = torch.relu(y) if i == 0 else y
-        return torch.relu(x + y)
-
-
 def made() -> np.ndarray:
     """1 where the network makes the picture, 0 where it is known [96,96]."""
     x, y, width, height = mouths.blank_xywh_px()
@@ -88,13 +63,13 @@ class Face(nn.Module):  # type: ignore[misc]
         self.enter = nn.Sequential(nn.Conv2d(26, 40, 3, 1, 1), nn.ReLU())
         self.down24 = nn.Sequential(nn.Conv2d(40, 64, 3, 2, 1), nn.ReLU())
         self.down12 = nn.Sequential(nn.Conv2d(64, 80, 3, 2, 1), nn.ReLU())
-        self.at12 = nn.ModuleList([Moved(80) for _ in range(2)])
+        self.at12 = nn.ModuleList([Styled(80, _STYLE) for _ in range(2)])
         self.up24 = nn.Sequential(nn.Conv2d(80, 256, 1), nn.PixelShuffle(2))
         self.join24 = nn.Sequential(nn.Conv2d(128, 64, 1), nn.ReLU())
-        self.at24 = nn.ModuleList([Moved(64) for _ in range(2)])
+        self.at24 = nn.ModuleList([Styled(64, _STYLE) for _ in range(2)])
         self.up48 = nn.Sequential(nn.Conv2d(64, 160, 1), nn.PixelShuffle(2))
         self.join48 = nn.Sequential(nn.Conv2d(80, 40, 1), nn.ReLU())
-        self.at48 = nn.ModuleList([Moved(40) for _ in range(2)])
+        self.at48 = nn.ModuleList([Styled(40, _STYLE) for _ in range(2)])
         self.leave = nn.Conv2d(40, 16, 3, 1, 1)
         nn.init.normal_(self.leave.weight, 0.0, 0.02)
         nn.init.zeros_(self.leave.bias)
