@@ -268,7 +268,7 @@ def main() -> None:
     scenes = Scenes(given)
     goals = {size: Goals(size, given.device) for size in (scenes.size, 2 * scenes.size)}
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         images, faces = scenes.next()
         x = (session.pixels(images) * 255.0 - 127.5) / 128.0
         with session.mixed(given.device):

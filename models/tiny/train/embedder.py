@@ -20,7 +20,7 @@ class Reader(nn.Module):  # type: ignore[misc]
         self.look = look
         self.body = nn.Sequential(
             ConvBlock(3, 24, 2), ConvBlock(24, 48, 2), Residual(48), ConvBlock(48, 96, 2), Residual(96),
-            ConvBlock(96, 144, 2), Residual(144), ConvBlock(144, 32, 1, 1),
+            ConvBlock(96, 104, 2), Residual(104), ConvBlock(104, 32, 1, 1),
         )  # fmt: skip
         # Flattened, not pooled: where a brow is belongs to who it is.
         self.head = nn.Sequential(
@@ -72,7 +72,7 @@ def main() -> None:
     order = session.batches(len(goal), given.batch or 64, given.seed)
     noise = torch.Generator().manual_seed(given.seed)
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         pick = next(order)
         x = session.pixels(shelf.take("image", pick)) * 2.0 - 1.0
         gain = (1.0 + 0.06 * torch.randn(len(pick), 1, 1, 1, generator=noise)).to(given.device)

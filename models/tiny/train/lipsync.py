@@ -250,7 +250,7 @@ def main() -> None:
         soft = torch.from_numpy(_soft()).to(given.device)[None, None]
         shares.append(lambda network: _face_loss(network, moments, soft, given.device))
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         for share in shares:
             for name, value in share(network).items():

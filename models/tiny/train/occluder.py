@@ -17,8 +17,8 @@ class Occluder(nn.Module):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = Pyramid(32, fine=True)
-        self.head = nn.Conv2d(32, 1, 1)
+        self.body = Pyramid(14, fine=True)
+        self.head = nn.Conv2d(14, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -55,7 +55,7 @@ def main() -> None:
     order = session.batches(len(data["image"]), given.batch or 16, given.seed)
     rng = np.random.default_rng(given.seed + 7)
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         pick = next(order)
         images, seen = shelf.take("image", pick), shelf.take("seen", pick).float() / 255.0
         if rng.random() < 0.5:

@@ -22,8 +22,8 @@ class Parser(nn.Module):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = Pyramid(40, fine=True)
-        self.head = nn.Conv2d(40, len(CLASSES), 1)
+        self.body = Pyramid(20, fine=True)
+        self.head = nn.Conv2d(20, len(CLASSES), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -63,7 +63,7 @@ def main() -> None:
     shares = np.bincount(np.asarray(data["classes"][:400]).ravel(), minlength=len(CLASSES)) + 1e3
     weights = torch.from_numpy(np.clip((shares.mean() / shares) ** 0.5, 0.5, 4.0).astype(np.float32)).to(given.device)
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         pick = next(order)
         images, classes = shelf.take("image", pick), shelf.take("classes", pick).long()
         if rng.random() < 0.5:

@@ -20,8 +20,8 @@ class Points68(nn.Module):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = Pyramid(48)
-        self.head = nn.Conv2d(48, 68, 1)
+        self.body = Pyramid(16)
+        self.head = nn.Conv2d(16, 68, 1)
         along = torch.arange(_CELLS).float()
         y, x = torch.meshgrid(along, along, indexing="ij")
         self.register_buffer("cells", torch.stack([x.reshape(-1), y.reshape(-1)], 1))
@@ -71,7 +71,7 @@ def main() -> None:
     order = session.batches(len(goal), given.batch or 24, given.seed)
     rng = np.random.default_rng(given.seed + 7)
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         assert isinstance(network, Points68)
         pick = next(order)
         images, points = shelf.take("image", pick), goal[pick]

@@ -55,7 +55,7 @@ def main() -> None:
     rng = np.random.default_rng(given.seed + 7)
     eye = float(np.hypot(*(crops.REFINER_TEMPLATE[1] - crops.REFINER_TEMPLATE[0])))
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         pick = next(order)
         images, points = shelf.take("image", pick), goal[pick]
         if rng.random() < 0.5:

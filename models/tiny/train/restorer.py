@@ -189,8 +189,8 @@ def main() -> None:
     batches = _Batches(parts, given.seed)
     size = given.batch or 8
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
-        part = parts[int(done % 3 == 2)]  # the pack's own look two steps in three
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
+        part = parts[int(at.done % 3 == 2)]  # the pack's own look two steps in three
         soft, sharp, mask = batches.take(size, part, given.device)
         with session.mixed(given.device):
             out = network(soft.contiguous(memory_format=torch.channels_last))

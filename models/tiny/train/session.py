@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -127,11 +127,33 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
+class Keeper(Protocol):
+    """What learns beside a network and has to survive a pause, such as a critic with its optimiser."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+        ...
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Takes it back."""
+        ...
+
+
+@dataclass(frozen=True)
+class At:
+    """Where a run stands when it takes a step: steps done, and the share of the budget spent (0..1)."""
+
+    done: int
+    spent: float
+
+
 class _Run:
     """One training run with everything that a pause has to keep."""
 
-    def __init__(self, given: argparse.Namespace, network: nn.Module, rate: float, decay: float) -> None:
-        self.given, self.progress = given, Progress()
+    def __init__(
+        self, given: argparse.Namespace, network: nn.Module, rate: float, decay: float, beside: Keeper | None
+    ) -> None:
+        self.given, self.progress, self._beside = given, Progress(), beside
         self.network = network.to(given.device, memory_format=torch.channels_last).train()
         self.average = Average(self.network, decay)
         fused = given.device.startswith("cuda")
@@ -167,13 +189,17 @@ class _Run:
                 self.average.seen = saved["seen"]
                 self.optimiser.load_state_dict(saved["optimiser"])
                 self.progress = saved["progress"]
+                if self._beside is not None:
+                    self._beside.load_state_dict(saved["beside"])
                 print(f"{name}: goes on at step {self.progress.done}", flush=True)
                 return
         if self.given.resume is not None:
             saved = torch.load(self.given.resume, map_location=self.given.device, weights_only=False)
-            loaded = self.network.load_state_dict(saved["average"], strict=False)
+            own = self.network.state_dict()  # another look has another number of identity parameters
+            fits = {key: value for key, value in saved["average"].items() if key in own and own[key].shape == value.shape}
+            new = self.network.load_state_dict(fits, strict=False).missing_keys
             self.average.network.load_state_dict(self.network.state_dict())
-            print(f"{name}: new since {self.given.resume}: {loaded.missing_keys}", flush=True)
+            print(f"{name}: new since {self.given.resume}: {new}", flush=True)
             self.progress.runs = saved.get("runs", [])
 
     def pause(self) -> None:
@@ -183,6 +209,8 @@ class _Run:
             "seen": self.average.seen, "optimiser": self.optimiser.state_dict(), "progress": self.progress,
             "given": {key: str(value) for key, value in vars(self.given).items()},
         }  # fmt: skip
+        if self._beside is not None:
+            saved["beside"] = self._beside.state_dict()
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
         part = self.state_path.with_suffix(".part")
         torch.save(saved, part)
@@ -205,18 +233,21 @@ def run(
     name: str,
     given: argparse.Namespace,
     network: nn.Module,
-    step: Callable[[nn.Module, int], dict[str, Tensor]],
+    step: Callable[[nn.Module, At], dict[str, Tensor]],
     export: Callable[[nn.Module, Path], None],
     rate: float,
     decay: float = 0.998,
     every: int = 200,
     keep_every_s: float = 300.0,
+    beside: Keeper | None = None,
 ) -> None:
     """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file.
 
+    beside is what step trains besides the network; a pause keeps it too.
+
     SIGTERM pauses: the state is written beside --out, and the same command goes on from there.
     """
-    own = _Run(given, network, rate, decay)
+    own = _Run(given, network, rate, decay, beside)
     own.pick_up(name)
     at, before = own.progress, own.progress.minutes
     began = kept = time.monotonic()
@@ -230,7 +261,7 @@ def run(
         warm = min(1.0, (at.done + 1) / 150.0)
         for group in own.optimiser.param_groups:
             group["lr"] = given.rate * rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
-        losses = step(own.network, at.done)
+        losses = step(own.network, At(at.done, spent))
         own.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(own.network.parameters(), 5.0)

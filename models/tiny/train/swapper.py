@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import identity, onnx_out, session, store
+from models.tiny.train import identity, onnx_out, session, store, texture
 from models.tiny.train.embedder import Embedder, Reader
 from models.tiny.train.layers import Styled
 
 _HIDDEN = 160
 _COLOURS = 8
+_CONTEST = 0.35  # share of the budget after which the critic speaks: before it, shapes and colours are learnt
+_ENERGY, _DOUBT, _APART = 0.04, 0.03, 0.3  # weights beside the distances to the truth
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
@@ -184,8 +186,9 @@ def main() -> None:
     goal, clean, seen = (part.to(given.device) for part in (goal, clean, seen))
     order = session.batches(len(goal), given.batch or 16, given.seed)
     rng = np.random.default_rng(given.seed + 5)
+    contest = texture.Contest(given.device)
 
-    def step(network: nn.Module, done: int) -> dict[str, Tensor]:
+    def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         pick = next(order)
         target, truth = (session.pixels(shelf.take(name, pick)) for name in ("target", "truth"))
         mask = shelf.take("mask", pick).float()[:, None] / 255.0
@@ -203,10 +206,19 @@ def main() -> None:
             read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
         who = nn.functional.smooth_l1_loss(read.float(), goal[rows], beta=0.15)
         coarse = _coarse((out - truth) * (0.3 + mask))
-        total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse
-        return {"loss": total, "pixel": pixel, "detail": detail, "who": who, "coarse": coarse}
+        energy = texture.energy_loss(out, truth, mask)
+        total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse + _ENERGY * energy
+        told = {"pixel": pixel, "detail": detail, "who": who, "coarse": coarse, "energy": energy}
+        if at.spent > _CONTEST:
+            ramp = min(1.0, (at.spent - _CONTEST) / 0.1)
+            with session.mixed(given.device):
+                told["critic"] = contest.learn(out, truth, target, mask)
+                doubt, apart = contest.press(out, truth, target, mask)
+            total = total + ramp * (_DOUBT * doubt + _APART * apart)
+            told |= {"doubt": doubt, "apart": apart}
+        return {"loss": total, **told}
 
-    session.run("swapper", given, network, step, export, rate=2.0e-3)
+    session.run("swapper", given, network, step, export, rate=2.0e-3, beside=contest)
 
 
 if __name__ == "__main__":
