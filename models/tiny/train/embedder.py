@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -63,12 +64,33 @@ def export(reader: nn.Module, path: Path) -> None:
     onnx_out.write(Embedder(reader), (torch.zeros(2, 3, 112, 112),), ["input.1"], ["683"], axes, path)
 
 
+def _pictures(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Crops [n,112,112,3] and the identity parameters [n,k] of whom they show."""
+    data = store.pictures("embed", given.count or 40000, given.seed, given.look, given.workers)
+    images, inner = np.asarray(data["image"]), np.asarray(data["inner"], np.float32)
+    if given.swaps:
+        pairs = store.pictures("swap", given.swaps, given.seed, given.look, given.workers)
+        who = np.asarray(pairs["inner"], np.float32)
+        images = np.concatenate([images, pairs["source"], np.asarray(pairs["truth"])[:, :112, 8:120]])
+        inner = np.concatenate([inner, who, who])
+    return images, inner
+
+
+def _arguments() -> argparse.Namespace:
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--swaps", type=int, default=0, help="the swapper's samples to learn from too: two crops of one person each"
+        )
+
+    return session.arguments("embedder", 12.0, more)
+
+
 def main() -> None:
     """python -m models.tiny.train.embedder"""
-    given = session.arguments("embedder", 12.0)
-    data = store.pictures("embed", given.count or 40000, given.seed, given.look, given.workers)
-    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look)).to(given.device)
-    shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
+    given = _arguments()
+    images, inner = _pictures(given)
+    goal = torch.from_numpy(identity.visible(inner, given.look)).to(given.device)
+    shelf = session.Shelf({"image": images}, given.device)
     order = session.batches(len(goal), given.batch or 64, given.seed)
     noise = torch.Generator().manual_seed(given.seed)
 
