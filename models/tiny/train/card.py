@@ -63,6 +63,10 @@ Source, target, output and truth of the first twelve pairs:
 
 ![Source, target, output and truth of twelve pairs](pairs.jpg)
 
+Found faces (boxes of the truth white) and refined points:
+
+![Scenes with found faces](scenes.jpg)
+
 What the labelling networks see:
 
 ![Face, true and found classes, mask, 68 points](labels.jpg)
