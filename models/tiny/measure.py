@@ -39,12 +39,25 @@ def psnr_db(a: Bytes, b: Bytes, where: Mask) -> float:
     return float(-10.0 * np.log10(max(float(error), 1e-3) / 255.0**2))
 
 
-def sharpness(image: Bytes, where: Mask) -> float:
-    """Energy of the Laplacian of luma inside a face: mean square, levels of 255."""
+def _laplacian(image: Bytes) -> npt.NDArray[np.float32]:
     luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     padded = np.pad(luma, 1, mode="edge")
     sides = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    return float(((sides - 4.0 * luma)[where] ** 2).mean())
+    return np.asarray(sides - 4.0 * luma)
+
+
+def sharpness(image: Bytes, where: Mask) -> float:
+    """Energy of the Laplacian of luma inside a face: mean square, levels of 255."""
+    return float((_laplacian(image)[where] ** 2).mean())
+
+
+def detail_agreement(image: Bytes, truth: Bytes, where: Mask) -> float:
+    """How much of the fine detail lies where the truth has it: correlation of the Laplacians, 1 at best.
+
+    Noise and made-up texture have energy too, so sharpness alone can be had for nothing.
+    """
+    ours, theirs = _laplacian(image)[where], _laplacian(truth)[where]
+    return float((ours * theirs).sum() / max(float(np.sqrt((ours**2).sum() * (theirs**2).sum())), 1e-9))
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> float:
@@ -267,13 +280,13 @@ class _Probes:
         return out
 
 
-def _unspoiled(pack: Pack, sample: crops.SwapSample, latent: npt.NDArray[np.float32]) -> float:
-    """Sharpness of a swap over the truth's, both without lens and sensor, whose noise is energy too."""
+def _unspoiled(pack: Pack, sample: crops.SwapSample, latent: npt.NDArray[np.float32]) -> tuple[float, float]:
+    """Sharpness of a swap over the truth's and agreement of their detail, both without lens and sensor."""
     target, truth = sample.ground.copy(), sample.ground.copy()
     draw(sample.person, sample.view, target)
     draw(replace(sample.person, inner=sample.inner), sample.view, truth)
-    face = sample.mask > 127
-    return sharpness(pack.swap(target[None], latent)[0], face) / sharpness(truth, face)
+    out, face = pack.swap(target[None], latent)[0], sample.mask > 127
+    return sharpness(out, face) / sharpness(truth, face), detail_agreement(out, truth, face)
 
 
 def _swapped(pack: Pack, s: crops.SwapSample, source: npt.NDArray[np.float32], out: Bytes) -> Figures:
@@ -300,11 +313,12 @@ def _swapped(pack: Pack, s: crops.SwapSample, source: npt.NDArray[np.float32], o
 def swapping(pack: Pack, pairs: int, probed: int, seed: int = HELD_OUT + 3, look: str | None = None) -> Figures:
     """Identity, pose, mouth and detail after a swap, distance from the exact truth; probed pairs have nothing in front.
 
-    Sharpness is the median share of the truth's; `sharpness_unspoiled` that of probed pairs without lens and sensor.
+    Sharpness is the median share of the truth's. `*_unspoiled`: of probed pairs, without lens and sensor, whose noise
+    has energy too.
     """
     look = look or pack.look
     rows: list[Figures] = []
-    unspoiled: list[float] = []
+    unspoiled: list[tuple[float, float]] = []
     probes = _Probes()
     for i in range(pairs):
         s = crops.swap_sample(np.random.default_rng([seed, i]), look=look)
@@ -319,7 +333,8 @@ def swapping(pack: Pack, pairs: int, probed: int, seed: int = HELD_OUT + 3, look
             unspoiled.append(_unspoiled(pack, s, latent))
     means = {key: _mean([row[key] for row in rows]) for key in rows[0]}
     means["sharpness"] = float(np.median([row["sharpness"] for row in rows]))
-    means["sharpness_unspoiled"] = float(np.median(unspoiled)) if unspoiled else float("nan")
+    means["sharpness_unspoiled"] = float(np.median([energy for energy, _ in unspoiled])) if unspoiled else float("nan")
+    means["detail_unspoiled"] = _mean([agreed for _, agreed in unspoiled])
     return {"pairs": float(len(rows)), **means, **probes.figures()}
 
 

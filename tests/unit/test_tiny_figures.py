@@ -45,6 +45,19 @@ def test_sharpness_is_the_energy_of_the_laplacian() -> None:
     assert measure.sharpness(picture, away) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_detail_agrees_where_it_lies_in_the_same_place() -> None:
+    rng = np.random.default_rng(1)
+    truth, noise = (rng.integers(60, 200, (64, 64, 1)).astype(np.uint8).repeat(3, 2) for _ in range(2))
+    where = np.ones((64, 64), np.bool_)
+    assert measure.detail_agreement(truth, truth, where) == pytest.approx(1.0)
+    faint = (truth // 2 + 30).astype(np.uint8)
+    assert measure.detail_agreement(faint, truth, where) > 0.99
+    # as sharp as the truth, and nothing of it
+    assert measure.sharpness(noise, where) == pytest.approx(measure.sharpness(truth, where), rel=0.2)
+    assert abs(measure.detail_agreement(noise, truth, where)) < 0.1
+    assert measure.detail_agreement(np.full_like(truth, 9), truth, where) == pytest.approx(0.0, abs=1e-3)
+
+
 def test_psnr_counts_only_what_the_mask_says() -> None:
     one = np.zeros((9, 9, 3), np.uint8)
     other = one.copy()
@@ -348,11 +361,23 @@ def test_the_card_tells_figure_bar_and_wish() -> None:
     assert any(line.startswith("| `parser` | BiSeNet, 19 classes |") and line.endswith("| 0.50 MB |") for line in lines)
     assert not any(line.startswith("| `detector`") for line in lines)
     assert "| all |  |  |  | 0.75 MB |" in lines
-    assert "| parser | `python -m models.tiny.train.parser` | cpu | 12.5 (70; 1); 12.5 (70; 1) | 25 |" in lines
+    assert "| parser | `python -m models.tiny.train.parser` | cpu | 12.5 (70; 1); 12.5 (70; 1) | 25.0 |" in lines
     assert any("`python -m models.tiny.train.embedder --seed 2`" in line for line in lines)
     for name in ("sheet.jpg", "pairs.jpg", "labels.jpg", "restored.jpg", "scenes.jpg", "curves.png"):
         assert f"]({name})" in words
     assert not [line for line in lines if len(line) > 120 and not line.startswith("|") and "](" not in line]
+
+
+def test_all_classes_are_told_in_lines_of_prose() -> None:
+    told = _card()
+    each = {f"parser_iou_{name.replace(' ', '_')}": 0.05 * i for i, name in enumerate(CLASSES)}
+    told["figures"]["labelling"].update(each)
+    words = card.text(told)
+    assert f"{len(CLASSES)} classes that occur |" in words
+    start = words.index("The parser's IoU by class")
+    part = words[start : words.index("\n\n", start)]
+    assert " ".join(part.split()).endswith("cloth 0.80, hair 0.85, hat 0.90.")
+    assert max(map(len, part.splitlines())) <= 120
 
 
 def test_a_card_that_reaches_all_says_so() -> None:

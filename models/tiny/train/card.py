@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -188,7 +189,7 @@ def _classes(card: Card) -> str:
     words = ", ".join(
         f"{name.replace('_', ' ')} {each[name]:.2f}" for name in sorted(each, key=lambda name: each[name])
     )
-    return f"\nThe parser's IoU by class, the worst first: {words}.\n"
+    return "\n" + textwrap.fill(f"The parser's IoU by class, the worst first: {words}.", 120) + "\n"
 
 
 def _failures(card: Card) -> str:
@@ -227,7 +228,7 @@ def _runs(card: Card) -> str:
         told = "; ".join(f"{run['minutes']} ({run['steps']}; {run['seed']})" for run in runs)
         devices = ", ".join(sorted({str(run["device"]) for run in runs}))
         command = f"`python -m models.tiny.train.{_MODULES.get(name, name)}`"
-        lines.append(_line((name, command, devices, told, f"{sum(run['minutes'] for run in runs):.0f}")))
+        lines.append(_line((name, command, devices, told, f"{sum(run['minutes'] for run in runs):.1f}")))
     return "\n".join(lines)
 
 

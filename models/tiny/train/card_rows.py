@@ -105,6 +105,7 @@ def _swapping(f: Card) -> list[Row]:
     read, nan = {key: f"; the truth itself: {s[key]:.3f}" if key in s else "" for key in _OF_TRUTH}, float("nan")
     unswapped, truth = f"no swap: {s['unswapped_psnr_db']:.1f} dB", f"exact truth: {s['cosine_truth']:.2f}"
     judged = f"{told}; exact truth: {s.get('judge_truth', nan):.2f}"
+    placed = "correlation of the Laplacians in the face; the same drawings"
     bare = "the same without lens and sensor on either side, nothing in front"
     return [
         Row("swapper: nearer to source", "swapping.nearer_source", _PERCENT, f"{s['pairs']:.0f} unseen pairs"),
@@ -115,6 +116,7 @@ def _swapping(f: Card) -> list[Row]:
         Row("swapper: face PSNR to truth", "swapping.face_psnr_db", _DB, unswapped),
         Row("swapper: sharpness", "swapping.sharpness", _TWO, "Laplacian's energy in the face, of the truth's; median"),
         Row("swapper: sharpness, unspoiled", "swapping.sharpness_unspoiled", _TWO, bare),
+        Row("swapper: agreement of detail, unspoiled", "swapping.detail_unspoiled", _TWO, placed),
         Row("swapper: change outside the face", "swapping.outside_mean_level", _TWO, "mean, levels of 255"),
         Row("swapper: yaw error", "swapping.yaw_error_deg", _DEGREES, f"grid of 0.5 deg; {probed}"),
         Row(
