@@ -361,8 +361,8 @@ def test_the_card_tells_figure_bar_and_wish() -> None:
     assert any(line.startswith("| `parser` | BiSeNet, 19 classes |") and line.endswith("| 0.50 MB |") for line in lines)
     assert not any(line.startswith("| `detector`") for line in lines)
     assert "| all |  |  |  | 0.75 MB |" in lines
-    assert "| parser | `python -m models.tiny.train.parser` | cpu | 12.5 (70; 1); 12.5 (70; 1) | 25.0 |" in lines
-    assert any("`python -m models.tiny.train.embedder --seed 2`" in line for line in lines)
+    assert "| parser | `python -m models train parser` | cpu | 12.5 (70; 1); 12.5 (70; 1) | 25.0 |" in lines
+    assert any("`python -m models train judge`" in line for line in lines)
     for name in ("sheet.jpg", "pairs.jpg", "labels.jpg", "restored.jpg", "scenes.jpg", "curves.png"):
         assert f"]({name})" in words
     assert not [line for line in lines if len(line) > 120 and not line.startswith("|") and "](" not in line]

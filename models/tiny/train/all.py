@@ -199,7 +199,7 @@ def _train(given: argparse.Namespace, runs: Runs, stop_at: float) -> bool:
 def _measure(given: argparse.Namespace, runs: Runs, stop_at: float) -> bool:
     folder = ["--folder", str(given.out), "--look", given.look]
     steps = {
-        "pictures": (["picture_file"], "pairs.jpg"),
+        "pictures": (["picture_file"], "swaps.png"),
         "measure": (["evaluate", "--share", str(given.share), "--processes", str(min(given.workers, 5))], "CARD.md"),
     }
     for name, (words, proof) in steps.items():

@@ -150,8 +150,6 @@ _FILES = {
         "`output` [N,3,96,96] 0..1, BGR",
     ),
 }
-_MODULES = {"judge": "embedder --seed 2"}  # where it is not the network's own name
-
 _CPU = """Machine class: two shared cores of a server CPU with AVX-512 BF16, PyTorch 2.13, bfloat16
 autocast, one or two threads, while other jobs ran on the same cores. No GPU was used."""
 
@@ -227,8 +225,11 @@ def _runs(card: Card) -> str:
     for name, runs in card["training"].items():
         told = "; ".join(f"{run['minutes']} ({run['steps']}; {run['seed']})" for run in runs)
         devices = ", ".join(sorted({str(run["device"]) for run in runs}))
-        command = f"`python -m models.tiny.train.{_MODULES.get(name, name)}`"
-        lines.append(_line((name, command, devices, told, f"{sum(run['minutes'] for run in runs):.1f}")))
+        lines.append(
+            _line(
+                (name, f"`python -m models train {name}`", devices, told, f"{sum(run['minutes'] for run in runs):.1f}")
+            )
+        )
     return "\n".join(lines)
 
 
