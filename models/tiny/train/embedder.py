@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import identity, onnx_out, session, store
+from models.tiny.train import identity, onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
 
 
@@ -64,12 +64,12 @@ def export(reader: nn.Module, path: Path) -> None:
 
 
 def main() -> None:
-    """python -m models.tiny.train.embedder"""
-    given = session.arguments("embedder", 12.0)
-    data = store.pictures("embed", given.count or 40000, given.seed, given.look, given.workers)
+    """python -m models.tiny.train.embedder [--as judge]"""
+    given = session.arguments("embedder")
+    data = session.samples(given, "embed")
     goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look)).to(given.device)
     shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
-    order = session.batches(len(goal), given.batch or 64, given.seed)
+    order = session.batches(len(goal), given.batch, given.seed)
     noise = torch.Generator().manual_seed(given.seed)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ def main() -> None:
         loss = nn.functional.smooth_l1_loss(out.float(), goal[torch.from_numpy(pick)], beta=0.15)
         return {"loss": loss}
 
-    session.run("embedder", given, Reader(given.look), step, export, rate=2.0e-3)
+    session.run(given.network, given, Reader(given.look), step, export)
 
 
 if __name__ == "__main__":
