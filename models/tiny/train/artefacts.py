@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,9 +91,9 @@ def beside_the_packaged(trained: Trained) -> Iterator[Path]:
 
 
 def figures(trained: Trained, folder: Path, share: float) -> dict[str, float]:
-    """The network's group of evaluate's figures on held-out drawings, rounded; share of the card's sample counts."""
+    """The network's group of figures on held-out drawings, rounded; what too few samples leave open is left out."""
     found = evaluate.group(trained.network.figures, folder, share, trained.look)
-    return {name: round(value, 5) for name, value in found.items()}
+    return {name: round(value, 5) for name, value in found.items() if math.isfinite(value)}
 
 
 def write(trained: Trained, share: float) -> dict[str, float]:
