@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from engine.ending import wait_ended
 from engine.errors import OutputError, explain
 from engine.frame import Frame
 from engine.governor import LiveGovernor
@@ -318,6 +319,9 @@ def run_live(
         error = _finish(run, threads[0], error)
     except KeyboardInterrupt as caught:  # a second one, while the encoder empties itself
         error = caught
+        run.line.put(_END)  # it may have come before the end was put there
+        if not wait_ended([run.encoded]):
+            sink.give_up()
     if error is not None:
         forget_locals(error)
         error.partial_path = sink.abort()  # type: ignore[attr-defined]

@@ -21,7 +21,8 @@ class Ring:
         self.decoded: queue.Queue[Any] = queue.Queue()
         self.finished: queue.Queue[Any] = queue.Queue()
         self.stop = threading.Event()
-        self.encoded = threading.Event()
+        self.read = threading.Event()  # the decode thread has ended
+        self.encoded = threading.Event()  # the encode thread has ended
         self.failure: BaseException | None = None
         self._lock = threading.Lock()
         for frame in frames:

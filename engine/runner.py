@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.backends.base import Backend
+from engine.ending import wait_threads
 from engine.errors import EngineError, PoisonedError
 from engine.frame import Frame
 from engine.pipeline import Pipeline
@@ -57,8 +58,7 @@ def run_video(
         _compute(ring, pipeline, result, source.info, on_progress, start)
     except BaseException as error:
         ring.fail(error)
-    for thread in threads:
-        thread.join()
+    wait_threads(ring, (ring.read, ring.encoded), sink)
     if ring.failure is not None:
         forget_locals(ring.failure)
         partial = sink.abort()
@@ -141,6 +141,8 @@ def _decode(ring: Ring, pipeline: Pipeline, source: Source, turn_deg: int) -> No
     except BaseException as error:
         # what was decoded before the fault still goes through: the end of the line carries the error
         ring.decoded.put(error)
+    finally:
+        ring.read.set()
 
 
 def _compute(

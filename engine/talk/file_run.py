@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from engine.ending import wait_threads
 from engine.errors import InputError, explain
 from engine.frame import Frame
 from engine.lipsync import LipsyncPipeline
@@ -22,7 +23,6 @@ from engine.result import Progress, RunResult, SpeechFacts
 from engine.ring import END, POLL_S, Ring, StoppedError
 from engine.runner import write_frame
 from engine.stages.listen import Heard
-from engine.talk.ending import wait_ended
 from engine.talk.mover import Mover
 from engine.talk.origin import stamped
 from engine.talk.plan import Plan, Step
@@ -101,7 +101,7 @@ def run_spoken(
         _compute(run, on_progress, start)
     except BaseException as error:
         run.ring.fail(error)
-    _wait_threads(run)
+    wait_threads(run.ring, (run.decoded, run.ring.encoded), sink)
     try:
         if run.ring.failure is not None:
             raise run.ring.failure
@@ -134,18 +134,6 @@ def sound_notes(pipeline: LipsyncPipeline, speech: Speech) -> list[str]:
     if came.jumps:
         notes.append(f"audio: time stamps jumped {came.jumps} times; the sound goes on without a gap there")
     return notes
-
-
-def _wait_threads(run: _Run) -> None:
-    """Until both threads have ended; Ctrl-C fails the run, but leaves neither behind."""
-    ended = (run.decoded, run.ring.encoded)
-    try:
-        for one in ended:
-            one.wait()
-    except KeyboardInterrupt as error:
-        run.ring.fail(error)
-        if not wait_ended(ended):
-            run.sink.give_up()
 
 
 def _heard(run: _Run) -> Iterator[Heard]:

@@ -25,12 +25,12 @@ import numpy.typing as npt
 
 from engine.audio.clock import AudioClock
 from engine.audio.pcm import Condition, PcmInput
+from engine.ending import wait_ended
 from engine.errors import InputError, explain
 from engine.frame import Frame
 from engine.lipsync import LipsyncPipeline
 from engine.result import RunResult, SpeechFacts
 from engine.stages.listen import Heard
-from engine.talk.ending import wait_ended
 from engine.talk.host_sound import HostSound
 from engine.talk.line import SoundLine
 from engine.talk.mover import Mover

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import av
 
+from engine.ending import wait_ended
 from engine.errors import OutputError, explain
 from engine.result import LiveFacts, Progress, RunResult
 from engine.runner import write_frame
-from engine.talk.ending import wait_ended
 from engine.talk.file_run import sound_notes
 from engine.talk.lipsync import LipSync, Spoken
 from engine.talk.origin import stamped

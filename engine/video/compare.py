@@ -19,11 +19,13 @@ __all__ = ["write_side_by_side"]
 U8 = npt.NDArray[np.uint8]
 
 _HALF_PX = (640, 360)
-_PICTURE_PX = 96
+_PICTURE_SHARE = 0.15  # of a half's width
 
 
-def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path, threads: int) -> None:
-    """Write an H.264 mp4 of 1280 x 360: `before` left, `after` right, `picture` small in the middle above.
+def write_side_by_side(
+    before: Path, after: Path, target: Path, *, picture: Path, threads: int, half_px: tuple[int, int] = _HALF_PX
+) -> None:
+    """Write an H.264 mp4: `before` left, `after` right, each of half_px, `picture` small in the middle above.
 
     Both videos must have the same frames. The file carries the AI-altered mark, as every output does, and appears
     under its name when it is complete; raises OutputError with FFmpeg's words otherwise.
@@ -36,10 +38,10 @@ def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path
                 stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
                 stream.thread_count = threads
                 container.metadata.update(container_tags({}))
-                stream.width, stream.height, stream.pix_fmt = 2 * _HALF_PX[0], _HALF_PX[1], "yuv420p"
-                inset = _inset(read_picture(picture))
+                stream.width, stream.height, stream.pix_fmt = 2 * half_px[0], half_px[1], "yuv420p"
+                inset = _inset(read_picture(picture), round(_PICTURE_SHARE * half_px[0]))
                 for one, other in zip(left.decode(video=0), right.decode(video=0), strict=False):
-                    joined = np.concatenate([_half(one), _half(other)], axis=1)
+                    joined = np.concatenate([_half(one, half_px), _half(other, half_px)], axis=1)
                     _draw(joined, inset)
                     frame = av.VideoFrame.from_ndarray(joined, format="rgb24")
                     container.mux(stream.encode(frame))
@@ -52,18 +54,19 @@ def write_side_by_side(before: Path, after: Path, target: Path, *, picture: Path
         temporary.unlink(missing_ok=True)
 
 
-def _half(frame: av.VideoFrame) -> U8:
-    return frame.to_ndarray(format="rgb24", width=_HALF_PX[0], height=_HALF_PX[1]).astype(np.uint8, copy=False)
+def _half(frame: av.VideoFrame, half_px: tuple[int, int]) -> U8:
+    return frame.to_ndarray(format="rgb24", width=half_px[0], height=half_px[1]).astype(np.uint8, copy=False)
 
 
-def _inset(rgb: U8) -> U8:
+def _inset(rgb: U8, side_px: int) -> U8:
     side = min(rgb.shape[:2])
     square = np.ascontiguousarray(rgb[:side, :side])
     frame = av.VideoFrame.from_ndarray(square, format="rgb24")
-    return frame.to_ndarray(format="rgb24", width=_PICTURE_PX, height=_PICTURE_PX).astype(np.uint8, copy=False)
+    return frame.to_ndarray(format="rgb24", width=side_px, height=side_px).astype(np.uint8, copy=False)
 
 
 def _draw(joined: U8, inset: U8) -> None:
-    left = _HALF_PX[0] - _PICTURE_PX // 2
-    joined[6 : 10 + _PICTURE_PX, left - 2 : left + 2 + _PICTURE_PX] = 255
-    joined[8 : 8 + _PICTURE_PX, left : left + _PICTURE_PX] = inset
+    side = len(inset)
+    left = joined.shape[1] // 2 - side // 2
+    joined[6 : 10 + side, left - 2 : left + 2 + side] = 255
+    joined[8 : 8 + side, left : left + side] = inset

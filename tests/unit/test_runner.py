@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,39 @@ def test_ctrl_c_leaves_a_playable_partial_file(clip: Path, source: Path, tmp_pat
     assert caught.value.partial_path == partial  # type: ignore[attr-defined]
     assert [path for path in tmp_path.iterdir() if path.is_file()] == [partial]
     assert len(decoded(partial)) >= 1
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_further_interrupts_wait_for_the_picture_and_keep_what_was_written(
+    times: int, clip: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+    write, abort, seen = Sink.write, Sink.abort, []
+
+    def slow(self: Sink, planes: tuple[U8, U8], frame: Any) -> None:
+        if frame.index == 8:
+            for _ in range(times):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                time.sleep(0.3)
+        write(self, planes, frame)
+        seen.append("written")
+
+    def told(self: Sink) -> Path | None:
+        seen.append("abort")
+        return abort(self)
+
+    monkeypatch.setattr(Sink, "write", slow)
+    monkeypatch.setattr(Sink, "abort", told)
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            engine.run("tiny", source, clip, tmp_path / "out.mp4")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["written"] * 9 + ["abort"]
+    partial = tmp_path / "out.partial.mp4"
+    assert caught.value.partial_path == partial  # type: ignore[attr-defined]
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == [partial]
+    assert len(decoded(partial)) == 9
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

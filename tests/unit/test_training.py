@@ -62,7 +62,7 @@ def test_what_is_named_and_what_it_needs_is_planned_in_order(tmp_path: Path) -> 
     found = planned(read_recipe(), wish(tmp_path, "swapper", "judge", minutes=3.0))
     assert [job.name for job in found] == ["embedder", "judge", "swapper"]
     by_name = {job.name: job for job in found}
-    assert [job.settings.minutes for job in found] == [12.0, 3.0, 3.0]  # the embedder was not named
+    assert [job.settings.minutes for job in found] == [26.0, 3.0, 3.0]  # the embedder was not named
     command = by_name["swapper"].command
     assert command[1:3] == ["-m", "models.tiny.train.swapper"]
     assert option(command, "--out") == str(tmp_path / "tiny_swapper.onnx")
@@ -91,7 +91,7 @@ def test_a_share_of_the_pictures_leaves_some(tmp_path: Path) -> None:
 
 def test_a_copy_of_the_recipe_goes_to_the_trainer(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
-    path.write_text(PACK.read_text().replace("minutes = 12.0, batch = 64", "minutes = 12.0, batch = 4"))
+    path.write_text(PACK.read_text().replace("minutes = 26.0, batch = 64", "minutes = 26.0, batch = 4"))
     (job,) = planned(read_recipe(path), wish(tmp_path, "embedder"))
     assert option(job.command, "--config") == str(path)
     assert job.settings.batch == 4
@@ -372,7 +372,8 @@ def test_a_trainer_takes_from_the_recipe_what_no_option_said(
     given = given_for(
         session, monkeypatch, "embedder", "--device", "cpu", "--count", "9", "--seed", "0", "--batch", "2"
     )
-    assert (given.drawn[0].count, given.seed, given.drawn[0].seed, given.batch) == (9, 0, 0, 2)
+    assert [(each.kind, each.count, each.seed) for each in given.drawn] == [("embed", 9, 0), ("swap", 9, 0)]
+    assert (given.seed, given.batch) == (0, 2)
     for words, sentence in (
         (["--as", "swapper"], "wanted a network of the module embedder in --as, got swapper of swapper"),
         (["--as", "nose"], "wanted one of embedder, judge, "),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from models.tiny.train import identity, onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
+from models.tiny.train.recipe import Drawn
 
 
 class Reader(nn.Module):  # type: ignore[misc]
@@ -63,12 +65,40 @@ def export(reader: nn.Module, path: Path) -> None:
     onnx_out.write(Embedder(reader), (torch.zeros(2, 3, 112, 112),), ["input.1"], ["683"], axes, path)
 
 
+def _pictures(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """Crops [n,112,112,3] and the identity parameters [n,k] of whom they show.
+
+    Where the recipe has the swapper's samples too, each gives two crops of one person more.
+    """
+    data = session.samples(given, "embed")
+    images, inner = np.asarray(data["image"]), np.asarray(data["inner"], np.float32)
+    for each in given.drawn:
+        if each.kind == "swap":
+            pairs = session.drawn(given, each)
+            who = np.asarray(pairs["inner"], np.float32)
+            images = np.concatenate([images, pairs["source"], np.asarray(pairs["truth"])[:, :112, 8:120]])
+            inner = np.concatenate([inner, who, who])
+    return images, inner
+
+
+def _arguments() -> argparse.Namespace:
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--swaps", type=int, help="the swapper's samples to learn from too; 0 = none")
+
+    given = session.arguments("embedder", more)
+    if given.swaps is not None:
+        own = [each for each in given.drawn if each.kind != "swap"]
+        swaps = [Drawn("swap", given.look, given.swaps, given.seed)] if given.swaps else []
+        given.drawn = (*own, *swaps)
+    return given
+
+
 def main() -> None:
     """python -m models.tiny.train.embedder [--as judge]"""
-    given = session.arguments("embedder")
-    data = session.samples(given, "embed")
-    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look)).to(given.device)
-    shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
+    given = _arguments()
+    images, inner = _pictures(given)
+    goal = torch.from_numpy(identity.visible(inner, given.look)).to(given.device)
+    shelf = session.Shelf({"image": images}, given.device)
     order = session.batches(len(goal), given.batch, given.seed)
     noise = torch.Generator().manual_seed(given.seed)
 

@@ -15,6 +15,7 @@ from models.tiny.train.layers import Pyramid
 # The published parsers' input: RGB of 0..255, less ImageNet's mean, over its deviation.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _SIDE = 512
+_SOFT = 0.4  # share of steps on enlarged pictures: in a pipeline the parser looks at swapped crops of 128 px
 
 
 class Parser(nn.Module):  # type: ignore[misc]
@@ -44,6 +45,10 @@ class Published(nn.Module):  # type: ignore[misc]
         return nn.functional.interpolate(logits, scale_factor=4.0, mode="bilinear", align_corners=False)
 
 
+def _enlarged(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def export(network: nn.Module, path: Path) -> None:
     """input [n,3,512,512] -> output [n,19,512,512]."""
     axes = {"input": {0: "n"}, "output": {0: "n"}}
@@ -68,10 +73,13 @@ def main() -> None:
         images, classes = shelf.take("image", pick), shelf.take("classes", pick).long()
         if rng.random() < 0.5:
             images, classes = images.flip(2), mirrored[classes.flip(2)]
-        x = (session.pixels(images) * 255.0 - mean) / std
+        pixels = session.pixels(images)
+        if rng.random() < _SOFT:
+            pixels = _enlarged(nn.functional.avg_pool2d(pixels, 2))
+        x = (pixels * 255.0 - mean) / std
         with session.mixed(given.device):
             logits = network(x)
-        logits = nn.functional.interpolate(logits.float(), scale_factor=2.0, mode="bilinear", align_corners=False)
+        logits = _enlarged(logits.float())
         loss = nn.functional.cross_entropy(logits, classes, weights)
         right = (logits.argmax(1) == classes).float().mean()
         return {"loss": loss, "right": right}

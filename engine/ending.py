@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["LEAVE_S", "wait_ended"]
+from engine.ring import Ring
+from engine.video.sink import Sink
+
+__all__ = ["LEAVE_S", "wait_ended", "wait_threads"]
 
 _POLL_S = 0.02
 
@@ -31,3 +34,14 @@ def wait_ended(ended: Sequence[threading.Event], most_s: float = LEAVE_S) -> boo
             while not all(one.is_set() for one in ended) and time.monotonic() < until_s:
                 time.sleep(_POLL_S)
             return all(one.is_set() for one in ended)
+
+
+def wait_threads(ring: Ring, ended: Sequence[threading.Event], sink: Sink) -> None:
+    """Wait until both threads of a run have ended; Ctrl-C fails the run, but leaves neither behind the sink's back."""
+    try:
+        for one in ended:
+            one.wait()
+    except KeyboardInterrupt as error:
+        ring.fail(error)
+        if not wait_ended(ended):
+            sink.give_up()
