@@ -8,31 +8,40 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from models.contract import contract_names
 from models.tiny.train import all as pack_run
 from models.tiny.train.folders import trained_folder
-from models.tiny.train.jobs import Job, TrainingError, Wish, check_plan, draw_command, planned, to_draw, usual_threads
+from models.tiny.train.jobs import (
+    Job,
+    TrainingError,
+    Wish,
+    check_plan,
+    draw_command,
+    planned,
+    to_draw,
+    usual_device,
+    usual_threads,
+)
 from models.tiny.train.recipe import PACK, Recipe, read_recipe
 from models.tiny.train.store import INTERRUPTED
 
 __all__ = ["TrainingError", "train"]
 
 WHOLE = "all"
-_NEEDS = ("torch", "onnx")  # of what the extra "train" installs
+_NEEDS = ("torch", "onnx", "cv2")  # what the extra "train" installs
 
 
-def train(given: argparse.Namespace, follow: Callable[[pack_run.Order], bool] = pack_run.follow) -> int:
+def train(given: argparse.Namespace) -> int:
     """Trains what is named and what it needs; 0 when done, 130 when paused. given: models/__main__.py says what.
 
     Raises TableError and TrainingError for what can't be, SystemExit with a log's end where a process has failed.
     """
     if not given.dry_run:
         _check_extra()
-    device = given.device or _device_here()
-    if device == "cuda" and not given.dry_run and _device_here() != "cuda":
+    device = given.device or usual_device()
+    if device == "cuda" and not given.dry_run and usual_device() != "cuda":
         raise TrainingError("train: wanted a CUDA device that PyTorch can use, got none; give --device cpu")
     recipe = read_recipe(given.config)
     order = _ordered(recipe, given, device)
@@ -41,7 +50,7 @@ def train(given: argparse.Namespace, follow: Callable[[pack_run.Order], bool] = 
         return 0
     print(f"train: into {order.out} on {device}; Ctrl-C pauses, and the same command goes on where it was", flush=True)
     began = time.monotonic()
-    whole = follow(order)
+    whole = pack_run.follow(order)
     minutes = (time.monotonic() - began) / 60.0
     if not whole:
         print(f"train: paused after {minutes:.1f} min; the same command goes on", flush=True)
@@ -55,18 +64,9 @@ def _check_extra() -> None:
     lacking = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
     if lacking:
         raise TrainingError(
-            f"train: wanted the packages {' and '.join(_NEEDS)} to train a network, got no {' and no '.join(lacking)}; "
+            f"train: wanted the packages {', '.join(_NEEDS)} to train a network, got no {', '.join(lacking)}; "
             "install them with pip install 'face-engine[train]'"
         )
-
-
-def _device_here() -> str:
-    """cuda where PyTorch is installed and finds a device, else cpu."""
-    if importlib.util.find_spec("torch") is None:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _ordered(recipe: Recipe, given: argparse.Namespace, device: str) -> pack_run.Order:

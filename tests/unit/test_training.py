@@ -31,7 +31,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def has_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the extra "train" were installed, without a GPU."""
     monkeypatch.setattr(training, "_check_extra", lambda: None)
-    monkeypatch.setattr(training, "_device_here", lambda: "cpu")
+    monkeypatch.setattr(training, "usual_device", lambda: "cpu")
 
 
 def wish(out: Path, *names: str, **changes: Any) -> Wish:
@@ -141,7 +141,7 @@ def test_without_pytorch_it_is_said_what_to_install(
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
     assert refused(capsys, "parser") == (
-        "train: wanted the packages torch and onnx to train a network, got no torch; "
+        "train: wanted the packages torch, onnx, cv2 to train a network, got no torch; "
         "install them with pip install 'face-engine[train]'"
     )
 

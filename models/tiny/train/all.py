@@ -27,6 +27,7 @@ from models.tiny.train.jobs import (
     draw_command,
     planned,
     to_draw,
+    usual_device,
     usual_threads,
     write_plan,
 )
@@ -198,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps", type=int, default=0, help="stop each network after this many; 0 = by the clock alone"
     )
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--device", help="default: cuda where PyTorch finds one, else cpu")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="drawing processes")
     parser.add_argument("--pictures", type=float, default=1.0, help="share of the recipe's number of training pictures")
     parser.add_argument("--share", type=float, default=0.5, help="share of the card's sample counts to measure")
@@ -209,16 +210,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def ordered(given: argparse.Namespace) -> Order:
     """The run that the arguments ask for, checked against its folder. Raises TableError and TrainingError."""
-    recipe = read_recipe(given.config)
+    recipe, device = read_recipe(given.config), given.device or usual_device()
     fitting = [n for n, each in recipe.networks.items() if given.look is None or given.look in each.looks]
     wish = Wish(
-        tuple(fitting), given.out, given.device, given.look, total_minutes=given.minutes, steps=given.steps,
-        pictures=given.pictures, threads=usual_threads(given.device),
+        tuple(fitting), given.out, device, given.look, total_minutes=given.minutes, steps=given.steps,
+        pictures=given.pictures, threads=usual_threads(device),
     )  # fmt: skip
     jobs = planned(recipe, wish)
     for job in jobs:
         check_plan(job)
-    alone = given.one_by_one or not given.device.startswith("cuda")
+    alone = given.one_by_one or not device.startswith("cuda")
     stop_at = time.monotonic() + 60.0 * given.pause_after if given.pause_after > 0.0 else float("inf")
     return Order(jobs, given.workers, alone, stop_at, measuring(jobs, given.share, given.workers))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -194,6 +195,15 @@ def draw_command(wanted: list[str], workers: int) -> list[str]:
     return [sys.executable, "-m", "models.tiny.train.store", *wanted, "--workers", str(workers)]
 
 
+def usual_device() -> str:
+    """cuda where PyTorch is installed and finds a device, else cpu."""
+    if importlib.util.find_spec("torch") is None:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def usual_threads(device: str) -> int:
     """Threads of a network that trains: one beside a GPU, else half of the cores, for people work beside it."""
     return 1 if device.startswith("cuda") else max(1, (os.cpu_count() or 2) // 2)
@@ -201,5 +211,5 @@ def usual_threads(device: str) -> int:
 
 __all__ = [
     "Job", "Settings", "TableError", "TrainingError", "Wish", "check_plan", "draw_command", "planned", "to_draw",
-    "usual_threads", "write_plan",
+    "usual_device", "usual_threads", "write_plan",
 ]  # fmt: skip
