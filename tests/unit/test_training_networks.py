@@ -44,10 +44,10 @@ def test_it_trains_pauses_goes_on_and_exports(name: str, home: Path, monkeypatch
 
         def __init__(self, *parts: Any) -> None:
             super().__init__(*parts)
-            update = self.average.update
-            self.average.update = lambda: (update(), self._count())[0]
+            self._update, self.average.update = self.average.update, self._count
 
         def _count(self) -> None:
+            self._update()
             steps.append(self.progress.done)
             self._stopped = len(steps) == 2
 
