@@ -1,7 +1,9 @@
-"""Runs the four tiny networks with ONNX Runtime and NumPy alone, as their contracts say. Not for speed."""
+"""Runs the tiny networks with ONNX Runtime and NumPy alone, as their contracts say. Not for speed."""
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from models.tiny.renderer import ARCFACE_112, ARCFACE_128, apply, inverse, similarity
+from models.tiny.renderer import ARCFACE_112, ARCFACE_128, LOOKS, apply, inverse, similarity
 from models.tiny.train.crops import REFINER_SIZE, REFINER_TEMPLATE
 
 Bytes = npt.NDArray[np.uint8]
@@ -21,6 +23,8 @@ FOLDER = Path(__file__).resolve().parent
 SCORE = 0.5  # published default of the detector's users
 OVERLAP = 0.4
 STRIDES = (8, 16, 32)
+_PARSER_MEAN: Floats = np.array((123.675, 116.28, 103.53), np.float32)  # ImageNet's, as BiSeNet's contracts say
+_PARSER_STD: Floats = np.array((58.395, 57.12, 57.375), np.float32)
 
 
 @dataclass(frozen=True)
@@ -80,25 +84,93 @@ def _nchw(images: Bytes, mean: float, scale: float) -> Floats:
     return np.ascontiguousarray(((images.astype(np.float32) - mean) / scale).transpose(0, 3, 1, 2))
 
 
+def look_of(folder: Path) -> str:
+    """The look of drawn faces that a folder's networks learned, as its card.json says; "classic" where none does.
+
+    Raises ValueError for a look that the renderer has not.
+    """
+    card = folder / "card.json"
+    look = str(json.loads(card.read_text()).get("look", "classic")) if card.exists() else "classic"
+    if look not in LOOKS:
+        raise ValueError(f"{card}: wanted a look of {', '.join(LOOKS)}, got {look!r}; measure the folder again")
+    return look
+
+
 class Pack:
-    """The four sessions and, where there are files, the restorer's and the judge's. folder holds the tiny_*.onnx."""
+    """The networks of a folder of tiny_*.onnx, each opened when it is first asked for.
+
+    The first four are always meant to be there; the others are None where the folder has no file of them.
+    """
 
     def __init__(self, folder: Path = FOLDER, threads: int = 2) -> None:
-        self.folder = folder
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 3  # the unused emap is meant to be there
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.folder, self.look = folder, look_of(folder)
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.log_severity_level = 3  # the unused emap is meant to be there
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
-        def session(name: str) -> ort.InferenceSession:
-            return ort.InferenceSession(str(folder / f"tiny_{name}.onnx"), options, providers=["CPUExecutionProvider"])
+    def _open(self, name: str) -> ort.InferenceSession:
+        path = self.folder / f"tiny_{name}.onnx"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"Pack: wanted {path.name} in {self.folder}, got none; "
+                f"run python -m models.tiny.train.{name} --out FOLDER/{path.name} first"
+            )
+        return ort.InferenceSession(str(path), self._options, providers=["CPUExecutionProvider"])
 
-        self.detector, self.refiner, self.embedder, self.swapper = map(
-            session, ("detector", "refiner", "embedder", "swapper")
-        )
-        self.restorer = session("restorer") if (folder / "tiny_restorer.onnx").exists() else None
-        self.judge = session("judge") if (folder / "tiny_judge.onnx").exists() else None
-        graph = onnx.load(str(folder / "tiny_swapper.onnx")).graph
-        self.emap: Floats = onnx.numpy_helper.to_array(graph.initializer[-1])
+    def _open_if_there(self, name: str) -> ort.InferenceSession | None:
+        return self._open(name) if (self.folder / f"tiny_{name}.onnx").exists() else None
+
+    @functools.cached_property
+    def detector(self) -> ort.InferenceSession:
+        """SCRFD's form."""
+        return self._open("detector")
+
+    @functools.cached_property
+    def refiner(self) -> ort.InferenceSession:
+        """Five points of a crop."""
+        return self._open("refiner")
+
+    @functools.cached_property
+    def embedder(self) -> ort.InferenceSession:
+        """ArcFace's form."""
+        return self._open("embedder")
+
+    @functools.cached_property
+    def swapper(self) -> ort.InferenceSession:
+        """inswapper's form."""
+        return self._open("swapper")
+
+    @functools.cached_property
+    def emap(self) -> Floats:
+        """The swapper's last initializer [512,512], which takes an embedding to a latent."""
+        graph = onnx.load(str(self.folder / "tiny_swapper.onnx")).graph
+        return np.asarray(onnx.numpy_helper.to_array(graph.initializer[-1]))
+
+    @functools.cached_property
+    def restorer(self) -> ort.InferenceSession | None:
+        """GFPGAN's form, at 256 px."""
+        return self._open_if_there("restorer")
+
+    @functools.cached_property
+    def judge(self) -> ort.InferenceSession | None:
+        """A second embedder, that was in no loss."""
+        return self._open_if_there("judge")
+
+    @functools.cached_property
+    def occluder(self) -> ort.InferenceSession | None:
+        """XSeg's form: where the face is seen."""
+        return self._open_if_there("occluder")
+
+    @functools.cached_property
+    def parser(self) -> ort.InferenceSession | None:
+        """BiSeNet's form: 19 classes."""
+        return self._open_if_there("parser")
+
+    @functools.cached_property
+    def landmarks(self) -> ort.InferenceSession | None:
+        """2dfan4's form: 68 points."""
+        return self._open_if_there("points68")
 
     def detect(self, image: Bytes, sizes: tuple[int, ...] = (640,), score: float = SCORE) -> Found:
         """Faces of a picture [h,w,3]; several sizes are pooled before one greedy suppression, as published."""
@@ -157,13 +229,49 @@ class Pack:
 
     def restore(self, crops: Bytes) -> Bytes:
         """Restored crops [n,256,256,3] of crops (ARCFACE_128 template at twice its size)."""
-        if self.restorer is None:
-            raise FileNotFoundError(
-                "restore: wanted tiny_restorer.onnx beside the other files, got none; "
-                "run python -m models.tiny.train.restorer --out FOLDER/tiny_restorer.onnx first"
-            )
-        out = self.restorer.run(None, {"input": _nchw(crops, 127.5, 127.5)})[0].transpose(0, 2, 3, 1)
+        out = (
+            _there(self.restorer, "restore", "restorer")
+            .run(None, {"input": _nchw(crops, 127.5, 127.5)})[0]
+            .transpose(0, 2, 3, 1)
+        )
         return np.asarray(np.clip(out * 127.5 + 128.0, 0, 255)).astype(np.uint8)
+
+    def seen(self, crops: Bytes) -> Floats:
+        """How surely the face is seen, 0..1 [n,256,256], in crops [n,256,256,3] (placed as for `restore`)."""
+        session = _there(self.occluder, "seen", "occluder")
+        feed = {"input": np.ascontiguousarray(crops[..., ::-1], np.float32) / 255.0}
+        return np.asarray(session.run(None, feed)[0][..., 0])
+
+    def classes(self, crops: Bytes) -> Bytes:
+        """The parser's class [n,256,256] of each pixel of crops [n,256,256,3], placed as for `seen`.
+
+        The network sees every pixel as four, and its four answers for a pixel are one by their mean.
+        """
+        session = _there(self.parser, "classes", "parser")
+        out = np.empty(crops.shape[:3], np.uint8)
+        for crop, told in zip(crops, out, strict=True):  # one by one: the logits of a face are 20 MB
+            x = (crop.astype(np.float32) - _PARSER_MEAN) / _PARSER_STD
+            large = x.transpose(2, 0, 1).repeat(2, axis=1).repeat(2, axis=2)
+            logits = session.run(None, {"input": np.ascontiguousarray(large[None])})[0][0]
+            height, width = told.shape
+            told[:] = logits.reshape(-1, height, 2, width, 2).mean((2, 4)).argmax(0)
+        return out
+
+    def points68(self, crops: Bytes) -> Doubles:
+        """iBUG's 68 points [n,68,2], px of crops [n,256,256,3] that a face's box fills as 2dfan4's contract asks."""
+        session = _there(self.landmarks, "points68", "points68")
+        feed = {"input": np.ascontiguousarray(crops[..., ::-1].transpose(0, 3, 1, 2), np.float32) / 255.0}
+        scored = session.run(["landmarks_xyscore"], feed)[0]
+        return np.asarray(scored[..., :2], np.float64) * 4.0 - 0.5  # a cell of its grid is 4 px, told by its border
+
+
+def _there(session: ort.InferenceSession | None, method: str, name: str) -> ort.InferenceSession:
+    if session is None:
+        raise FileNotFoundError(
+            f"{method}: wanted tiny_{name}.onnx beside the other files, got none; "
+            f"run python -m models.tiny.train.{name} --out FOLDER/tiny_{name}.onnx first"
+        )
+    return session
 
 
 def _suppress(scores: Floats, boxes: Doubles, points: Doubles) -> Found:
@@ -176,4 +284,4 @@ def _suppress(scores: Floats, boxes: Doubles, points: Doubles) -> Found:
     return Found(scores[keep].astype(np.float64), boxes[keep], points[keep])
 
 
-__all__ = ["ARCFACE_112", "ARCFACE_128", "FOLDER", "SCORE", "Found", "Pack", "letterbox", "overlaps", "warp"]
+__all__ = ["ARCFACE_112", "ARCFACE_128", "FOLDER", "SCORE", "Found", "Pack", "letterbox", "look_of", "overlaps", "warp"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.tiny.measure import HELD_OUT
+from models.tiny.measure import HELD_OUT, psnr_db, sharpness
 from models.tiny.pack import Pack
 from models.tiny.train import restore_pictures
 
@@ -14,19 +14,6 @@ __all__ = ["restoring", "sharpness"]
 Bytes = npt.NDArray[np.uint8]
 Figures = dict[str, float]
 _SEED = HELD_OUT + 5
-
-
-def _psnr(a: Bytes, b: Bytes, where: npt.NDArray[np.bool_]) -> float:
-    error = ((a.astype(np.float32) - b)[where] ** 2).mean()
-    return float(-10.0 * np.log10(max(float(error), 1e-3) / 255.0**2))
-
-
-def sharpness(image: Bytes, where: npt.NDArray[np.bool_]) -> float:
-    """Energy of the Laplacian of luma inside a face: mean square, levels of 255."""
-    luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    padded = np.pad(luma, 1, mode="edge")
-    sides = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    return float(((sides - 4.0 * luma)[where] ** 2).mean())
 
 
 class _Rows:
@@ -41,10 +28,10 @@ class _Rows:
         """One picture; reference [112,112,3] shows the identity that it should have, the truth's own by default."""
         made, face = self._pack.restore(soft[None])[0], mask > 127
         row = {
-            "psnr_before_db": _psnr(soft, truth, face),
-            "psnr_after_db": _psnr(made, truth, face),
-            "whole_before_db": _psnr(soft, truth, np.ones_like(face)),
-            "whole_after_db": _psnr(made, truth, np.ones_like(face)),
+            "psnr_before_db": psnr_db(soft, truth, face),
+            "psnr_after_db": psnr_db(made, truth, face),
+            "whole_before_db": psnr_db(soft, truth, np.ones_like(face)),
+            "whole_after_db": psnr_db(made, truth, np.ones_like(face)),
         }
         if self._has_embedder:
             own = restore_pictures.own_source
@@ -64,12 +51,13 @@ class _Rows:
         return out
 
 
-def restoring(pack: Pack, pictures: int, seed: int = _SEED, look: str = "classic") -> Figures:
+def restoring(pack: Pack, pictures: int, seed: int = _SEED, look: str | None = None) -> Figures:
     """Figures on soft drawings of both looks and on swaps by the pack, which is of `look`; PSNR inside the face.
 
     swap: pasted swaps with the target's own identity, whose exact picture is the target; changed: with another's,
     whose distance to the exact truth is the swapper's own.
     """
+    look = look or pack.look
     out: Figures = {"pictures": float(pictures)}
     blurred, swapped, changed = _Rows(pack, True), _Rows(pack, True), _Rows(pack, True)
     other = _Rows(pack, False)  # whose identities this pack's embedder does not read

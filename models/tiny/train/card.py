@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from models.tiny.pack import FOLDER
+from models.tiny.train.card_rows import GROUPS, MS, Card, reached, rows, value_of
 from models.tiny.train.crops import REFINER_TEMPLATE
 
-_HEAD = """# The tiny pack: model card
+_HEAD = """# {title}
 
-Small networks that find, align, recognise, swap and sharpen **drawn faces only**, and make them speak. They were
+Small networks that find, align, recognise, swap, label and sharpen **drawn faces only**, and make them speak. They were
 trained from scratch on faces that `models/tiny/renderer` draws and on synthetic voices; no photograph, no person's
 likeness and no published weights went into them. Nothing here was tried on a photograph, and nothing should be expected
 of it there. They exist so that tests, demos and benchmarks can run the published contracts end to end on any machine,
 with exact truth to compare with.
 
-| file `tiny_*.onnx` | contract | input, RGB | output |
-|---|---|---|---|
-| `detector` | SCRFD, five points | `input.1` [1,3,H,W], multiples of 32, (x - 127.5) / 128 | {nine} |
-| `refiner` | our own | `input` [N,3,96,96], (x - 127.5) / 128 | `points` [N,5,2], pixels of the crop |
-| `embedder` | ArcFace | `input.1` [N,3,112,112], (x - 127.5) / 127.5 | `683` [N,512], not normalised |
-| `swapper` | inswapper | `target` [N,3,128,128] 0..1; `source` [N,512] | `output` [N,3,128,128] 0..1 |
-| `restorer` | GFPGAN, at 256 | `input` [N,3,256,256], (x - 127.5) / 127.5 | `output` of the same shape and range |
-| `lipsync` | Wav2Lip | `mel` [N,1,80,16]; `image` [N,6,96,96] 0..1, BGR | `output` [N,3,96,96] 0..1, BGR |
+| file `tiny_*.onnx` | contract | input, RGB | output | size |
+|---|---|---|---|---|
+{files}
 
 Detector: scores after the sigmoid, boxes and points in units of the stride, two anchors a cell, anchor centre
 (x * stride, y * stride), letterbox at the top left with zeros. Refiner: the crop is the least-squares similarity of the
@@ -32,32 +30,65 @@ five rough points to this template of a 96-pixel square (0.7 of the ArcFace temp
 {template}.
 Embedder: least-squares similarity to the ArcFace 112 template. Swapper: the same template 8 pixels further right in
 128; `source` = normalise(normalise(embedding) @ emap), `emap` being the last initializer, which no node reads (a fixed
-rotation: leaving it out shows). Restorer: the swapper's template at twice its size. Lip-sync: the
+rotation: leaving it out shows). {labels}Restorer: the swapper's template at twice its size. Lip-sync: the
 lower face, by the template `tiny_lipsync`; its voices are synthetic.
 Weights are stored in FP16 behind a Cast; arithmetic, inputs and outputs are FP32.
 
-Thresholds that fit: detector score 0.5, suppression at IoU 0.4; same person above a cosine of {level:.2f}.
+Thresholds that fit: detector score 0.5, suppression at IoU 0.4{same}.
+"""
+_LABELS = """Occluder: the swapper's template at twice its size; parser: at four times.
+Points68: a crop in which the longer side of the face's box takes 195 of 256 pixels; x and y on a grid of 64 cells.
 """
 
 _FIGURES = """
 ## Figures
 
 Held-out drawings of the same renderer: other seeds, other identities, same ranges of pose, light, hair, glasses and
-passing objects. Written by `python -m models.tiny.train.evaluate` into `card.json`; `tests/unit/test_tiny_pack.py`
-measures a fixed part of them again and holds them to the bars.
+passing objects. Written by `python -m models.tiny.train.evaluate` into `card.json`, one group alone by `--only` and
+{groups}.
+`tests/unit/test_tiny_pack.py` measures a fixed part of them again and holds them to the bars; what was wanted of the
+pack stands beside them.
 
-| what | figure | bar | conditions |
-|---|---|---|---|
+| what | figure | bar | wanted | conditions |
+|---|---|---|---|---|
 """
 
-_TAIL = """
+_PICTURES = """
+## Pictures
+
+Written by `python -m models.tiny.train.picture_file`; held-out drawings, the first of their seeds, not picked.
+
+![Thirty-two people as the renderer draws them](sheet.jpg)
+
+Source, target, output and truth of the first twelve pairs:
+
+![Source, target, output and truth of twelve pairs](pairs.jpg)
+
+Found faces (boxes of the truth white) and refined points:
+
+![Scenes with found faces](scenes.jpg)
+
+What the labelling networks see:
+
+![Face, true and found classes, mask, 68 points](labels.jpg)
+
+Soft, restored and true:
+
+![Soft, restored and true faces](restored.jpg)
+
+The losses of all runs:
+
+![Loss of each network over minutes](curves.png)
+"""
+
+_TRAINING = """
 ## Training
 
-Data: drawn by `models/tiny/train/crops.py`, seeded by (seed, index), kept in the user's cache folder, never committed.
-{machine}
+Data: drawn by `models/tiny/train/crops.py` and its neighbours, seeded by (seed, index), kept in the user's cache
+folder, never committed. {machine}
 
-| network | command | runs in order (steps, minutes, seed) |
-|---|---|---|
+| network | command | device | runs in order: minutes (steps; seed) | minutes in all |
+|---|---|---|---|---|
 {runs}
 
 A run by the clock ends at another step on another machine, so weights are not bit-for-bit reproducible; data, network
@@ -65,178 +96,171 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
 
 - Detector: anchors of about a face's size near its middle; quality-focal, distance-IoU and smooth-L1 losses.
 - Refiner: five heat maps, soft argmax, smooth L1; crops shaken by up to a tenth of the eye distance a point.
-- Embedder: regresses what shows of 26 identity parameters, then a fixed random map (192 linear, 320 Fourier features).
+- Embedder: regresses what shows of the identity parameters, then a fixed random map (192 linear, 320 Fourier features).
+  The judge is a second one, of other pictures and another start, that no loss ever asked; it is not part of the pack.
 - Swapper: predicts a gain and an offset for each pixel of the target and areas coloured from the source; L1, L1 of
-  detail and of local means, and the embedder's reading of the result against the source's true parameters. The same
-  embedder measures it, which flatters that figure; the distance to the exact truth and the pose and mouth figures do
-  not depend on it. Several runs, each from the last one's average: the loss and the network grew between them.
+  detail and of local means, the energy of detail, a critic in the last part of the run, and the embedder's reading of
+  the result against the source's true parameters. That embedder's own figures flatter the swap; those by the judge, the
+  distance to the exact truth and the pose and mouth figures do not depend on it.
+- Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, rare classes weighted; soft argmax of
+  heat maps, smooth L1.
 - Restorer: a correction found at a quarter of the side; L1 of pixels, of detail and of slopes. A third of what it
   saw is of the other look. Most swaps that it saw carry the target's own identity, whose sharp picture is exact.
 - Lip-sync: an ear that tells six mouth shapes and a face that draws them learn apart, each from exact shapes; squares
   of the shapes and of their steps, L1 of pixels, of detail and of local means. Its runs: both halves; the face on from
   there; the ear anew with another window, and twice on from the run before.
-
-## Limits
-
-- Drawn faces of this renderer only. Another renderer, a photograph or a cartoon is outside what was measured.
-- Detector figures are at 640 x 640 for faces from 32 pixels at the network's scale; smaller ones are found less often.
-- The swap is measured on single pictures. Point noise of about 4 % of the eye distance was part of its training.
-- Swapped faces are soft: tint, beard and brows arrive; freckles, moles, lip colour and eye size arrive weakly, and
-  edges of brows and beards smear. Loss was still falling when the time was over.
-- Teeth and the edge of an open chin are soft; the training of both halves ended long before its loss did. Lips follow
-  sounds of synthetic voices; a real voice was not tried.
-- The restorer sharpens what is there; +3 dB over soft drawings was wanted and is not reached, and edges that a swap
-  has in the wrong place stay there. Its training began on swaps of an unfinished pack, which cost it half of its time.
-- The embedder hardly reads the lightness of the iris and the tip of the nose; it was not asked to tell hair apart.
 """
 
+_LIMITS = """
+- Drawn faces of this renderer only. Another renderer, a photograph or a cartoon is outside what was measured.
+- Detector figures are at 640 x 640; faces under 16 pixels at the network's scale are not counted by size at all.
+- The swap is measured on single pictures. Point noise of about 4 % of the eye distance was part of its training.
+- Lips follow sounds of synthetic voices; a real voice was not tried. Teeth and the edge of an open chin are soft.
+- The restorer sharpens what is there; edges that a swap has in the wrong place stay there.
+"""
 
-def _rows(card: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """What, figure, bar and conditions of every line of the table."""
-    f = card["figures"]
-    d, e, s, c, full = f["detection"], f["embedding"], f["swapping"], f["chain"], f["filling"]
-    scenes = f"{d['scenes']:.0f} scenes, a third 1280x720 letterboxed to 640, a fifth indoors; score 0.5"
-    people = f"{e['identities']:.0f} unseen identities x {e['images_each']:.0f} pictures"
-    points = f"{d['points_48']:.0f} faces >= 48 px; of the projected eye distance, which shrinks with yaw"
-    probed = f"nearest drawing of the truth; {s['probed']:.0f} pairs"
-    return [
-        (
-            "detector: recall, faces >= 32 px",
-            f"{d['recall_32']:.3f}",
-            ">= 0.98",
-            f"{d['faces_32']:.0f} faces; {scenes}",
-        ),
-        ("detector: precision, >= 32 px", f"{d['precision_32']:.3f}", ">= 0.97", "the same scenes; IoU 0.5"),
-        ("detector: precision, all sizes", f"{d['precision_all']:.3f}", "-", "the same scenes"),
-        ("detector: recall, 16 to 32 px", f"{d['recall_16_32']:.3f}", "-", f"{d['faces_16_32']:.0f} faces"),
-        ("detector: recall, >= 200 px", f"{d['recall_200']:.3f}", "-", f"{d['faces_200']:.0f} faces"),
-        ("detector: recall, face fills 640x480", f"{full['recall_640']:.3f}", "-", f"{full['pictures']:.0f} pictures"),
-        ("the same, with a pass at 128", f"{full['recall_640_128']:.3f}", "-", "both passes pooled"),
-        ("detector + refiner: mean point error", f"{100 * d['point_error_48']:.1f} %", "<= 8 %", points),
-        ("detector + refiner: 95 % below", f"{100 * d['point_error_p95_48']:.1f} %", "-", "the same faces"),
-        ("embedder: equal error rate", f"{100 * e['eer']:.2f} %", "<= 2 %", people),
-        ("embedder: equal-error level", f"{e['eer_threshold']:.2f}", "-", "cosine"),
-        ("embedder: cosine, same person", f"{e['same_mean']:.2f}", "-", f"5 % below {e['same_p5']:.2f}"),
-        ("embedder: cosine, other person", f"{e['other_mean']:.2f}", "-", f"0.1 % above {e['other_p99_9']:.2f}"),
-        ("chain: cosine, found to exact crop", f"{c['cosine_mean']:.3f}", "-", f"{c['faces']:.0f} faces >= 64 px"),
-        ("swapper: nearer to source", f"{100 * s['nearer_source']:.1f} %", ">= 85 %", f"{s['pairs']:.0f} unseen pairs"),
-        ("swapper: cosine to source", f"{s['cosine_source']:.2f}", "-", f"exact truth: {s['cosine_truth']:.2f}"),
-        ("swapper: cosine to target", f"{s['cosine_target']:.2f}", "-", "the same pairs"),
-        (
-            "swapper: face PSNR to truth",
-            f"{s['face_psnr_db']:.1f} dB",
-            "-",
-            f"no swap: {s['unswapped_psnr_db']:.1f} dB",
-        ),
-        ("swapper: change outside the face", f"{s['outside_mean_level']:.2f}", "-", "mean, levels of 255"),
-        ("swapper: yaw error", f"{s['yaw_error_deg']:.2f} deg", "<= 1", f"grid of 0.5 deg; {probed}"),
-        ("swapper: mouth opening, correlation", f"{s['mouth_correlation']:.3f}", ">= 0.75", f"grid of 0.1; {probed}"),
-    ]
-
-
-def _restored(card: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    r = card["figures"].get("restoring")
-    if r is None:
-        return []
-    rows = []
-    for key, words in (("soft", "soft drawings"), ("swap", "own swaps"), ("other_look", "soft, the other look")):
-        bar = {"soft": ">= +1.2 dB", "swap": ">= +0.8 dB"}.get(key, "-")
-        gain = f"+{r[f'{key}_gain_db']:.1f} dB" if r[f"{key}_gain_db"] >= 0 else f"{r[f'{key}_gain_db']:.1f} dB"
-        before = f"{r[f'{key}_psnr_before_db']:.1f} to {r[f'{key}_psnr_after_db']:.1f} dB; {r['pictures']:.0f} pictures"
-        rows.append((f"restorer: face PSNR, {words}", gain, bar, before))
-        sharp = f"{r[f'{key}_sharpness_before']:.2f} to {r[f'{key}_sharpness_after']:.2f}"
-        rows.append((f"restorer: sharpness, {words}", sharp, "-", "Laplacian's energy, of the truth's; medians"))
-    for key, words, of in (("soft", "soft drawings", "the truth"), ("changed", "swaps", "the source")):
-        moved = f"{r[f'{key}_cosine_before']:.3f} to {r[f'{key}_cosine_after']:.3f}"
-        rows.append((f"restorer: cosine to {of}, {words}", moved, "-", "the same pictures"))
-    kept = f"{r['changed_cosine_kept']:.3f}"
-    rows.append(("restorer: cosine of before and after, swaps", kept, ">= 0.93", "the same pictures"))
-    return rows
-
-
-def _talking(card: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    t = card["figures"].get("talking")
-    if t is None:
-        return []
-    read = f"read with an error of {t['reader_error']:.3f} eye distances, correlation {t['reader_correlation']:.3f}"
-    each = ", ".join(f"{key[-2:]} {t[key]:.2f}" for key in sorted(t) if key.startswith("correlation_"))
-    lags = sorted({round(t[key]) for key in t if key.startswith("lag_")})
-    return [
-        ("lip-sync: mouth opening, correlation", f"{t['correlation']:.3f}", ">= 0.85", f"unheard languages: {each}"),
-        ("lip-sync: best lag, frames", ", ".join(map(str, lags)), "-", f"{t['frames']:.0f} frames at 25/s; {read}"),
-        ("lip-sync: shut in silence", f"{100 * t['shut_in_silence']:.1f} %", ">= 99 %", "network alone, no gate"),
-        ("lip-sync: step in a held vowel", f"{t['held_vowel_step']:.4f}", "-", "eye distances a frame; truth 0"),
-        (
-            "lip-sync: PSNR to the drawn mouth",
-            f"{t['psnr_db']:.1f} dB",
-            "-",
-            f"the reference as it is: {t['reference_psnr_db']:.1f} dB",
-        ),
-        (
-            "lip-sync: sharpness",
-            f"{t['sharpness']:.2f}",
-            "-",
-            "energy of the Laplacian, of the truth's",
-        ),
-    ]
-
-
-def _judged(card: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    s = card["figures"]["swapping"]
-    if "judge_source" not in s:
-        return []
-    told = "by a second embedder that was in no loss"
-    return [
-        ("swapper: cosine to source, judged", f"{s['judge_source']:.2f}", "-", told),
-        ("swapper: nearer to source, judged", f"{100 * s['judge_nearer_source']:.1f} %", "-", told),
-    ]
-
-
+_FILES = {
+    "detector": (
+        "SCRFD, five points",
+        "`input.1` [1,3,H,W], multiples of 32, (x - 127.5) / 128",
+        "`score_8 score_16 score_32` [n,1], `bbox_*` [n,4], `kps_*` [n,10]",
+    ),
+    "refiner": ("our own", "`input` [N,3,96,96], (x - 127.5) / 128", "`points` [N,5,2], pixels of the crop"),
+    "embedder": ("ArcFace", "`input.1` [N,3,112,112], (x - 127.5) / 127.5", "`683` [N,512], not normalised"),
+    "swapper": ("inswapper", "`target` [N,3,128,128] 0..1; `source` [N,512]", "`output` [N,3,128,128] 0..1"),
+    "occluder": ("XSeg", "`input` [N,256,256,3] 0..1, BGR", "`output` [N,256,256,1], 1 where the face is seen"),
+    "parser": (
+        "BiSeNet, 19 classes",
+        "`input` [N,3,512,512], ImageNet's mean and deviation",
+        "`output` [N,19,512,512], logits",
+    ),
+    "points68": (
+        "2dfan4",
+        "`input` [N,3,256,256] 0..1, BGR",
+        "`landmarks_xyscore` [N,68,3], `heatmaps` [N,68,64,64]",
+    ),
+    "restorer": (
+        "GFPGAN, at 256",
+        "`input` [N,3,256,256], (x - 127.5) / 127.5",
+        "`output` of the same shape and range",
+    ),
+    "lipsync": (
+        "Wav2Lip",
+        "`mel` [N,1,80,16]; `image` [N,6,96,96] 0..1, BGR",
+        "`output` [N,3,96,96] 0..1, BGR",
+    ),
+}
 _CPU = """Machine class: two shared cores of a server CPU with AVX-512 BF16, PyTorch 2.13, bfloat16
 autocast, one or two threads, while other jobs ran on the same cores. No GPU was used."""
 
 
-def _machine(card: dict[str, Any]) -> str:
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that appears under its name complete or not at all."""
+    part = path.with_suffix(".part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(card: Card) -> str:
+    bars, wanted = card.get("bars", {}), card.get("wanted", {})
+    lines = []
+    for row in rows(card):
+        figure = row.form.figure(value_of(card, row.name) or 0.0)
+        bar, want = row.form.bar(bars.get(row.name)), row.form.bar(wanted.get(row.name))
+        lines.append(_line((row.what, figure, bar, want, row.conditions)))
+    for key, value in card.get("timings_1_thread", {}).items():
+        what, how = f"{key.removesuffix('_ms')}: time", "batch 1, one thread, ONNX Runtime, shared CPU"
+        lines.append(_line((what, MS.figure(value), "-", "-", how)))
+    return "\n".join(lines)
+
+
+def _classes(card: Card) -> str:
+    """The parser's IoU by class, the worst first."""
+    told = card["figures"].get("labelling", {})
+    each = {key.removeprefix("parser_iou_"): value for key, value in told.items() if key.startswith("parser_iou_")}
+    if not each:
+        return ""
+    words = ", ".join(
+        f"{name.replace('_', ' ')} {each[name]:.2f}" for name in sorted(each, key=lambda name: each[name])
+    )
+    return "\n" + textwrap.fill(f"The parser's IoU by class, the worst first: {words}.", 120) + "\n"
+
+
+def _failures(card: Card) -> str:
+    """What was wanted and is not there, from the figures; then what no figure says."""
+    wanted, lines = card.get("wanted", {}), []
+    for row in rows(card):
+        value = value_of(card, row.name)
+        if row.name in wanted and value is not None and not reached(value, wanted[row.name]):
+            lines.append(f"- {row.what}: {row.form.figure(value)}, wanted {row.form.bar(wanted[row.name])}.")
+    if wanted:
+        head = "Wanted and not reached:" if lines else "Every figure that was wanted is reached."
+        lines = [head, *([""] if lines else []), *lines, "", "Beyond the figures:"]
+    return "\n".join(["", "## Failures and limits", "", *lines]) + "\n" * bool(lines) + _LIMITS
+
+
+def _files(card: Card) -> str:
+    """One line a network of the pack, and their sizes where the card tells them."""
+    sizes: Mapping[str, int] = card.get("sizes_bytes", {})
+    there = [name for name in _FILES if name in (sizes or card["training"])]
+    lines = [_line((f"`{name}`", *_FILES[name], f"{sizes[name] / 1e6:.2f} MB" if sizes else "-")) for name in there]
+    if sizes:
+        lines.append(_line(("all", "", "", "", f"{sum(sizes.values()) / 1e6:.2f} MB")))
+    return "\n".join(lines)
+
+
+def _machine(card: Card) -> str:
     devices = sorted({str(run["device"]) for runs in card["training"].values() for run in runs})
     if devices == ["cpu"]:
         return _CPU
-    return f"Machines: {', '.join(devices)}; bfloat16 autocast; the networks trained at the same time on one GPU."
+    return f"Machines: {', '.join(devices)}; bfloat16 autocast; networks trained at the same time shared one."
 
 
-def _runs(card: dict[str, Any]) -> str:
-    rows = []
+def _runs(card: Card) -> str:
+    lines = []
     for name, runs in card["training"].items():
-        told = "; ".join(f"{r['steps']}, {r['minutes']}, {r['seed']}" for r in runs)
-        rows.append(f"| {name} | `python -m models.tiny.train.{name}` | {told} |")
-    return "\n".join(rows)
-
-
-def text(card: dict[str, Any]) -> str:
-    """The whole of CARD.md."""
-    nine = "`score_8 score_16 score_32` [n,1], `bbox_*` [n,4], `kps_*` [n,10]"
-    template = ", ".join(f"({x:.4f}, {y:.4f})" for x, y in REFINER_TEMPLATE)
-    level = card["figures"]["embedding"]["eer_threshold"]
-    rows = _rows(card) + _judged(card) + _restored(card) + _talking(card)
-    for key, value in card["timings_1_thread"].items():
-        rows.append(
-            (
-                f"{key.removesuffix('_ms')}: time",
-                f"{value:.1f} ms",
-                "-",
-                "batch 1, one thread, ONNX Runtime, shared CPU",
+        told = "; ".join(f"{run['minutes']} ({run['steps']}; {run['seed']})" for run in runs)
+        devices = ", ".join(sorted({str(run["device"]) for run in runs}))
+        lines.append(
+            _line(
+                (name, f"`python -m models train {name}`", devices, told, f"{sum(run['minutes'] for run in runs):.1f}")
             )
         )
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    head = _HEAD.format(nine=nine, template=template, level=level)
-    if "look" in card:
-        head = head.replace("# The tiny pack: model card", f"# The tiny pack, {card['look']} look: model card")
-    return head + _FIGURES + table + "\n" + _TAIL.format(runs=_runs(card), machine=_machine(card))
+    return "\n".join(lines)
+
+
+def text(card: Card) -> str:
+    """The whole of CARD.md."""
+    title = f"The tiny pack, {card['look']} look: model card" if "look" in card else "The tiny pack: model card"
+    level = value_of(card, "embedding.eer_threshold")
+    head = _HEAD.format(
+        title=title,
+        files=_files(card),
+        template=", ".join(f"({x:.4f}, {y:.4f})" for x, y in REFINER_TEMPLATE),
+        labels=_LABELS if "labelling" in card["figures"] else "",
+        same="" if level is None else f"; same person above a cosine of {level:.2f}",
+    )
+    pictures = _PICTURES if card.get("look") == "film" else ""
+    training = _TRAINING.format(machine=_machine(card), runs=_runs(card))
+    figures = _FIGURES.format(groups=", ".join(f"`{name}`" for name in GROUPS))
+    return head + figures + _table(card) + "\n" + _classes(card) + pictures + training + _failures(card)
 
 
 def write(folder: Path = FOLDER) -> None:
     """Reads card.json in a folder and writes CARD.md beside it."""
-    (folder / "CARD.md").write_text(text(json.loads((folder / "card.json").read_text())))
+    write_whole(folder / "CARD.md", text(json.loads((folder / "card.json").read_text())).encode())
+
+
+def main() -> None:
+    """python -m models.tiny.train.card [--folder F]"""
+    parser = argparse.ArgumentParser(prog="python -m models.tiny.train.card")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where card.json is")
+    write(parser.parse_args().folder)
 
 
 if __name__ == "__main__":
-    write()
+    main()

@@ -1,0 +1,132 @@
+"""What the default does to a face means what it says: drawn people whose every pixel is known, through the pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import engine
+from models.tiny.pack import Pack
+from models.tiny.renderer import CLASSES
+from profiles.profile import Profile, load_profile
+from tests.benchmark.flicker import flicker_of
+from tests.benchmark.flicker import still as standing
+from tests.drawn import HAND, BALL, SIZE, Still, grown, shrunk, still
+
+SAMPLE = Path(__file__).parents[2] / "models" / "tiny" / "sample"
+U8 = npt.NDArray[np.uint8]
+SEEDS = (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def pack() -> Pack:
+    """The default's networks, run as their contracts say, apart from the pipeline."""
+    return Pack()
+
+
+def profile(*kinds: str, regions: tuple[str, ...] = (), **roles: str) -> Profile:
+    """The tiny profile on the CPU with these masks and models."""
+    tiny = load_profile("tiny")
+    mask = dataclasses.replace(tiny.mask, kinds=kinds or tiny.mask.kinds, regions=regions)
+    return dataclasses.replace(tiny, backend="cpu", mask=mask, models=dataclasses.replace(tiny.models, **roles))
+
+
+def swapped(using: Profile, one: Still) -> U8:
+    """The still's NV12 after the swap with the first sample source."""
+    with engine.open_pipeline(using, source=SAMPLE / "source_1.png", size=SIZE, faces="largest") as pipeline:
+        frame = pipeline.step(one.nv12)
+        assert frame.face_count == 1
+        return np.concatenate(frame.planes(), axis=0).reshape(one.nv12.shape).copy()
+
+
+def change(before: U8, after: U8) -> npt.NDArray[np.float64]:
+    """How many codes each luma px moved."""
+    return np.abs(after[: SIZE[1]].astype(np.float64) - before[: SIZE[1]])
+
+
+def rgb(nv12: U8) -> U8:
+    """As a picture for the pack."""
+    import av
+
+    frame = av.VideoFrame.from_ndarray(nv12, format="nv12")
+    return frame.reformat(format="rgb24", src_colorspace="ITU709", src_color_range="MPEG").to_ndarray()
+
+
+def source_embedding(using: Profile) -> npt.NDArray[np.float32]:
+    with engine.open_pipeline(using, source=SAMPLE / "source_1.png", size=SIZE) as pipeline:
+        return np.array(pipeline.identities[0].embedding)
+
+
+def test_the_swap_changes_who_it_is_and_nothing_else(pack: Pack) -> None:
+    tiny = profile()
+    wanted = source_embedding(tiny)
+    for seed in SEEDS:
+        one = still(seed)
+        after = swapped(tiny, one)
+        moved = change(one.nv12, after)
+        own, now = (pack.embed_at(rgb(picture), one.points) for picture in (one.nv12, after))
+        assert now @ wanted > 0.45, seed
+        assert now @ wanted > own @ wanted + 0.2, seed
+        assert now @ wanted > now @ own, seed
+        assert moved[one.face].mean() > 3
+        # the crop's margin round the face may be touched by a trace; the rest of the picture is the picture
+        assert moved[~grown(one.face, 12)].mean() < 0.05, seed
+        refined = pack.refine(rgb(after), one.points)
+        eye = float(np.hypot(*(one.points[1] - one.points[0])))
+        # brows, nose and lips are another's, eyes and mouth corners stay within what identity moves them
+        assert float(np.hypot(*(refined - one.points).T)[[0, 1]].mean()) < 0.06 * eye, seed
+
+
+@pytest.mark.parametrize("thing", [HAND, BALL], ids=["hand", "ball"])
+def test_what_is_in_front_stays_in_front(thing: float) -> None:
+    plain, kept = profile("ellipse"), profile("ellipse", "occlusion", occluder="tiny_occluder")
+    for seed in SEEDS[:3]:
+        one = still(seed, occluder=thing)
+        inner = shrunk(one.hidden, 6)
+        assert inner.sum() > 1500
+        without, with_mask = (change(one.nv12, swapped(each, one)) for each in (plain, kept))
+        assert with_mask[inner].mean() < 1.0, seed
+        assert with_mask[inner].mean() <= without[inner].mean(), seed
+        seen = shrunk(one.face, 12)
+        assert with_mask[seen].mean() > 0.8 * without[seen].mean(), seed
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [("nose",), ("left brow", "right brow"), ("mouth", "upper lip", "lower lip")],
+    ids=["nose", "brows", "lips"],
+)
+def test_regions_select_what_they_say(regions: tuple[str, ...]) -> None:
+    whole, some = profile("ellipse"), profile("ellipse", "regions", regions=regions, parser="tiny_parser")
+    for seed in SEEDS[:3]:
+        one = still(seed)
+        true = np.isin(one.classes, [CLASSES.index(name) for name in regions])
+        all_of_it, moved = (change(one.nv12, swapped(each, one)) for each in (whole, some))
+        near = grown(true, 22)  # another's nose and brows have other borders, and the mask is soft
+        assert moved[near].sum() > 0.9 * moved.sum(), seed
+        core = shrunk(true, 3)
+        assert moved[core].mean() > 0.5 * all_of_it[core].mean(), seed
+
+
+def test_the_enhancer_sharpens_and_keeps_who_it_is(pack: Pack) -> None:
+    from models.tiny.restoring import sharpness
+
+    plain, sharp = profile(), profile(restorer="tiny_restorer")
+    wanted = source_embedding(plain)
+    for seed in SEEDS:
+        one = still(seed)
+        before, after = (rgb(swapped(each, one)) for each in (plain, sharp))
+        face = shrunk(one.face, 8)
+        assert sharpness(after, face) > 1.2 * sharpness(before, face), seed
+        was, now = (pack.embed_at(picture, one.points) for picture in (before, after))
+        assert now @ was > 0.9, seed
+        assert now @ wanted > was @ wanted - 0.05, seed
+
+
+def test_a_swapped_still_face_does_not_flicker() -> None:
+    told = flicker_of(None, standing(50))
+    assert told["flicker_levels"] < 1.0
