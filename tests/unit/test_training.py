@@ -18,6 +18,7 @@ from models import training
 from models.__main__ import main
 from models.tiny.train import all as pack_run
 from models.tiny.train import folders, jobs
+from models.tiny.train.all import Runs
 from models.tiny.train.jobs import Wish, planned
 from models.tiny.train.recipe import PACK, Drawn, read_recipe
 
@@ -53,6 +54,45 @@ def mark_trained(out: Path, name: str, look: str = "film") -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / f"tiny_{name}.onnx").write_bytes(b"weights")
     folders.record_path(out, name).write_text(json.dumps([{"look": look, "steps": 3, "minutes": 1.0}]))
+
+
+# fakes for the processes
+
+
+class Instant:
+    """Stands for Runs: a process ends as soon as it begins, having done what its command says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.started: list[str] = []
+        made.append(self)
+
+    def start(self, name: str, command: list[str]) -> None:
+        self.started.append(name)
+        if name == "draw":
+            for text in command[3 : command.index("--workers")]:
+                kind, count, seed, look = text.split(":")
+                mark_drawn(f"{look}-{kind}-{count}-{seed}")
+        elif "--as" in command:
+            mark_trained(Path(option(command, "--out")).parent, name)
+        else:
+            told = {"share": 0.2, "swapping": {"nearer_source": 0.97}}
+            (Path(option(command, "--folder")) / "tiny_swapper.figures.json").write_text(json.dumps(told))
+
+    def busy(self) -> set[str]:
+        return set()
+
+    def stop(self) -> None:
+        self.started.append("stopped")
+
+
+made: list[Instant] = []
+
+
+@pytest.fixture(autouse=True)
+def _instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test begins a training, even where a refusal fails: runs are made of no processes; `made` lists them."""
+    made.clear()
+    monkeypatch.setattr(pack_run, "Runs", Instant)
 
 
 # the plan of a run
@@ -198,48 +238,11 @@ def test_other_settings_do_not_go_on_with_what_was_begun(
     assert "to say drawn 4000 part of the film look, got 8000 part of the film look; " in said
 
 
-# runs with fakes for the processes
-
-
-class Instant:
-    """Stands for Runs: a process ends as soon as it begins, having done what its command says."""
-
-    def __init__(self, folder: Path) -> None:
-        self.started: list[str] = []
-        made.append(self)
-
-    def start(self, name: str, command: list[str]) -> None:
-        self.started.append(name)
-        if name == "draw":
-            for text in command[3 : command.index("--workers")]:
-                kind, count, seed, look = text.split(":")
-                mark_drawn(f"{look}-{kind}-{count}-{seed}")
-        elif "--as" in command:
-            mark_trained(Path(option(command, "--out")).parent, name)
-        else:
-            told = {"share": 0.2, "swapping": {"nearer_source": 0.97}}
-            (Path(option(command, "--folder")) / "tiny_swapper.figures.json").write_text(json.dumps(told))
-
-    def busy(self) -> set[str]:
-        return set()
-
-    def stop(self) -> None:
-        self.started.append("stopped")
-
-
-made: list[Instant] = []
-
-
-@pytest.fixture
-def instant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs whose processes are no processes; `made` lists them."""
-    made.clear()
-    monkeypatch.setattr(pack_run, "Runs", Instant)
-    monkeypatch.setattr(time, "sleep", lambda s: None)
+# runs
 
 
 def test_a_run_draws_trains_measures_and_says_how_to_use_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_extra: None, instant: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_extra: None
 ) -> None:
     out = tmp_path / "out"
     assert main(["train", "swapper", "--out", str(out)]) == 0
@@ -256,7 +259,7 @@ def test_a_run_draws_trains_measures_and_says_how_to_use_it(
 
 
 def test_a_pause_is_said_and_has_its_exit_code(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_extra: None, instant: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_extra: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(self: Instant) -> set[str]:
         raise KeyboardInterrupt
@@ -298,7 +301,7 @@ def test_the_default_folder_is_the_users_cache(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out.startswith(f"into {tmp_path / 'cache' / 'face-engine' / 'tiny-trained' / 'film'}\n")
 
 
-def test_a_pack_that_was_trained_again_is_measured_again(tmp_path: Path, instant: None) -> None:
+def test_a_pack_that_was_trained_again_is_measured_again(tmp_path: Path) -> None:
     found = planned(read_recipe(), wish(tmp_path, *pack_run._WHOLE))
     order = pack_run.Order(found, 1, True, after=pack_run.measuring(found, 0.1, 1))
     assert pack_run.follow(order)
@@ -314,7 +317,7 @@ def test_a_pack_that_was_trained_again_is_measured_again(tmp_path: Path, instant
 # real processes
 
 
-def until_idle(runs: pack_run.Runs) -> None:
+def until_idle(runs: Runs) -> None:
     for _ in range(600):
         if not runs.busy():
             return
@@ -322,7 +325,7 @@ def until_idle(runs: pack_run.Runs) -> None:
 
 
 def test_a_command_that_fails_is_told_with_its_last_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = pack_run.Runs(tmp_path)
+    runs = Runs(tmp_path)
     runs.start("good", [sys.executable, "-c", "print('fine')"])
     until_idle(runs)
     runs.start("bad", [sys.executable, "-c", "raise SystemExit('no such picture')"])
@@ -332,7 +335,7 @@ def test_a_command_that_fails_is_told_with_its_last_words(tmp_path: Path, capsys
 
 
 def test_stopping_asks_first(tmp_path: Path) -> None:
-    runs, proof = pack_run.Runs(tmp_path), tmp_path / "paused"
+    runs, proof = Runs(tmp_path), tmp_path / "paused"
     code = (
         "import signal, sys, time, pathlib\n"
         f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(proof)!r}).touch(), sys.exit(0)))\n"

@@ -43,10 +43,13 @@ def test_a_network_is_measured_with_what_it_learnt_from_and_packaged_files_else(
     with artefacts.beside_the_packaged(swapper) as folder:
         assert target(folder, "embedder") == tmp_path / "tiny_embedder.onnx"
         assert target(folder, "judge") == tmp_path / "tiny_judge.onnx"
-        assert target(folder, "detector") == PACKAGED / "tiny_detector.onnx"  # swaps are measured without one
+        assert not (folder / "tiny_detector.onnx").exists()  # swaps are measured without one
         assert target(folder, "swapper") == PACKAGED / "tiny_swapper.onnx"
     assert not folder.exists()
     (tmp_path / "tiny_judge.onnx").unlink()
+    (tmp_path / "tiny_embedder.onnx").unlink()
+    with artefacts.beside_the_packaged(swapper) as folder:
+        assert target(folder, "embedder") == PACKAGED / "tiny_embedder.onnx"
     judge = trained(tmp_path, "judge")
     with artefacts.beside_the_packaged(judge) as folder:
         assert target(folder, "embedder") == PACKAGED / "tiny_embedder.onnx"  # the judge's file, not the embedder's
@@ -100,13 +103,6 @@ def test_a_grid_of_crops_has_found_points_on_true_ones(tmp_path: Path) -> None:
     found = coloured(image, grids._GREEN)
     assert 24 * 5 * 2 < found <= 24 * 5 * 4
     assert coloured(image, grids._WHITE) < 0.8 * found  # most true points lie under the found ones
-
-
-def test_a_grid_of_swaps_lies_between_target_and_truth(tmp_path: Path) -> None:
-    image = shown(tmp_path, "swapper")
-    assert image.shape == (4 * 128, 12 * 128, 3)
-    target, out, truth = (image.reshape(4, 128, 3, 4, 128, 3)[:, :, :, n].astype(int) for n in (1, 2, 3))
-    assert np.abs(out - truth).mean() < 0.8 * np.abs(target - truth).mean()
 
 
 @pytest.mark.full

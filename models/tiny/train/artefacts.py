@@ -21,15 +21,6 @@ from models.tiny.train import evaluate, grids, picture_file
 from models.tiny.train.folders import PACKAGED, packaged_look, records
 from models.tiny.train.recipe import Network, read_recipe
 
-_PACK = ("detector", "refiner", "embedder", "swapper")  # what a Pack opens whatever is asked of it
-# Whose files a group of figures reads besides the network's own.
-_READS = {
-    "detection": ("detector", "refiner"),
-    "embedding": ("embedder",),
-    "swapping": ("embedder", "swapper"),
-    "restoring": ("embedder", "swapper"),
-}
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -58,29 +49,31 @@ def why_no_figures(trained: Trained) -> str:
     group = trained.network.figures
     if group not in evaluate._GROUPS:
         return f"models.tiny.train.evaluate has no group {group}, only {', '.join(evaluate._GROUPS)}"
-    others = set(_READS.get(group, ())) - {trained.stands_in}
     if packaged_look() == trained.look:
         return ""
-    lacks = sorted(other for other in others if not (trained.folder / f"tiny_{other}.onnx").exists())
+    lacks = sorted(other for other in _read(trained) if not (trained.folder / f"tiny_{other}.onnx").exists())
     return f"no {' and no '.join(lacks)} of the {trained.look} look there" if lacks else ""
+
+
+def _read(trained: Trained) -> set[str]:
+    """Whose files the network's group of figures reads besides its own."""
+    choices = [set(names) for names in evaluate._NEEDS[trained.network.figures] if trained.stands_in in names]
+    return set().union(*choices) - {trained.stands_in}
 
 
 @contextmanager
 def beside_the_packaged(trained: Trained) -> Iterator[Path]:
-    """A folder for a while: the network, the others that its figures read, packaged weights for the rest of a pack.
+    """A folder for a while: the network and the others that its figures read, packaged ones where it has none.
 
     What else was trained into the network's folder is not in it: its figures are its own.
     """
-    reads = set(_READS.get(trained.network.figures, ()))
+    reads = _read(trained) if trained.network.figures in evaluate._NEEDS else set()
     with tempfile.TemporaryDirectory(prefix="tiny-pack-") as name:
         folder = Path(name)
-        for other in _PACK:
+        for other in reads:
             own = trained.folder / f"tiny_{other}.onnx"
-            packaged = PACKAGED / own.name
-            (folder / own.name).symlink_to(own.resolve() if other in reads and own.exists() else packaged)
-        link = folder / f"tiny_{trained.stands_in}.onnx"
-        link.unlink(missing_ok=True)
-        link.symlink_to(trained.path(".onnx").resolve())
+            (folder / own.name).symlink_to(own.resolve() if own.exists() else PACKAGED / own.name)
+        (folder / f"tiny_{trained.stands_in}.onnx").symlink_to(trained.path(".onnx").resolve())
         judge = trained.folder / "tiny_judge.onnx"
         if trained.network.figures == "swapping" and judge.exists():
             (folder / judge.name).symlink_to(judge.resolve())

@@ -9,19 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from models.contract import load_contract
 from models.tiny import talking
 from models.tiny.measure import HELD_OUT
 from models.tiny.pack import FOLDER, Pack
-from models.tiny.renderer import CLASSES, random_inner
+from models.tiny.renderer import random_inner
 from models.tiny.renderer.speech import SHAPES, track
-from models.tiny.train import crops, parts, restore_pictures
+from models.tiny.train import crops, picture_file
 
 Bytes = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
 
 _GREEN, _WHITE, _RED = (60, 220, 90), (255, 255, 255), (235, 60, 50)
-_SEED = HELD_OUT + 40  # the labels' and the restorer's pictures; the others show those that the card measures
+_SEED = HELD_OUT + 40  # of the refiner's crops; the others show what the card measures
 _PEOPLE, _NEAREST = 8, 5
 _SPEECH_FPS, _TALKING_EVERY = 25.0, 7  # frames of speech between two pictures
 
@@ -111,69 +110,17 @@ def people(folder: Path, look: str) -> Bytes:
 
 def swaps(folder: Path, look: str) -> Bytes:
     """Pairs: source, target, output, truth."""
-    pack, shown = Pack(folder, threads=1), []
-    for i in range(12):
-        s = crops.swap_sample(np.random.default_rng([HELD_OUT + 3, i]), look=look)
-        source = np.zeros((128, 128, 3), np.uint8)
-        source[8:120, 8:120] = s.source
-        shown += [source, s.target, pack.swap(s.target[None], pack.latent(pack.embed(s.source[None])))[0], s.truth]
-    return tiled(shown, 12)
+    return picture_file.swap_grid(Pack(folder, threads=1), look)
 
 
 def restored(folder: Path, look: str) -> Bytes:
     """Faces: soft, restored, truth."""
-    pack, shown = Pack(folder, threads=1), []
-    for i in range(6):
-        rng = np.random.default_rng([_SEED, i])
-        truth = restore_pictures.restore_sample(rng, look).truth
-        soft = restore_pictures.spoil(rng, truth, always=True)
-        shown += [soft, pack.restore(soft[None])[0], truth]
-    return tiled(shown, 6)
+    return picture_file.restored_grid(Pack(folder, threads=1), look)
 
 
-def _parts(boxed: bool) -> list[parts.Part]:
-    draw = parts.boxed_part if boxed else parts.part
-    return [draw(np.random.default_rng([_SEED, i])) for i in range(8)]
-
-
-def _in_colours(classes: npt.NDArray[np.integer]) -> Bytes:
-    wheel = np.random.default_rng(19).integers(40, 256, (len(CLASSES), 3)).astype(np.uint8)
-    wheel[0] = 0
-    return np.asarray(wheel[classes])
-
-
-def classes(folder: Path, look: str) -> Bytes:
-    """Faces: picture, the parser's classes, the true ones."""
-    session, facts, shown = _open(folder, "parser"), load_contract("bisenet_resnet_18").inputs["image"], []
-    mean, std = (np.array(value, np.float32) for value in (facts.mean, facts.std))
-    for one in _parts(False):
-        large = one.image.repeat(2, 0).repeat(2, 1).astype(np.float32)
-        logits = session.run(None, {"input": ((large - mean) / std).transpose(2, 0, 1)[None]})[0][0]
-        shown += [one.image, _in_colours(logits[:, ::2, ::2].argmax(0)), _in_colours(one.classes)]
-    return tiled(shown, 6)
-
-
-def masks(folder: Path, look: str) -> Bytes:
-    """Faces: picture, where the network sees the face, where it is."""
-    session, shown = _open(folder, "occluder"), []
-    for one in _parts(False):
-        seen = session.run(None, {"input": one.image[None, ..., ::-1].astype(np.float32) / 255.0})[0][0]
-        grey = np.repeat(np.clip(seen * 255.0 + 0.5, 0, 255).astype(np.uint8), 3, axis=2)
-        shown += [one.image, grey, np.repeat(one.seen[..., None], 3, axis=2)]
-    return tiled(shown, 6)
-
-
-def points(folder: Path, look: str) -> Bytes:
-    """Faces with the 68 true points in white and the network's in green."""
-    session, shown = _open(folder, "points68"), []
-    for one in _parts(True):
-        image = np.ascontiguousarray(one.image[..., ::-1].transpose(2, 0, 1)).astype(np.float32) / 255.0
-        found = session.run(["landmarks_xyscore"], {"input": image[None]})[0][0, :, :2]
-        drawn = one.image.copy()
-        _dots(drawn, one.points, _WHITE)
-        _dots(drawn, (found - 0.5) * 4.0 + 1.5, _GREEN)  # cells of four pixels, told half a cell further
-        shown.append(drawn)
-    return tiled(shown, 4)
+def labels(folder: Path, look: str) -> Bytes:
+    """Faces: true classes, and what those of the three labelling networks say that the folder has."""
+    return picture_file.label_grid(Pack(folder, threads=1))
 
 
 def mouths(folder: Path, look: str) -> Bytes:
@@ -192,15 +139,15 @@ def mouths(folder: Path, look: str) -> Bytes:
     return tiled(shown, 12)
 
 
-# Which picture shows a module's network. The functions take a folder with its file and what else a Pack opens.
+# Which picture shows a module's network. The functions take a folder with its file and with those that it reads.
 GRIDS: dict[str, Callable[[Path, str], Bytes]] = {
     "detector": scenes,
     "refiner": crops_with_points,
     "embedder": people,
     "swapper": swaps,
     "restorer": restored,
-    "parser": classes,
-    "occluder": masks,
-    "points68": points,
+    "parser": labels,
+    "occluder": labels,
+    "points68": labels,
     "lipsync": mouths,
 }
