@@ -149,4 +149,5 @@ def _left(job: Job) -> list[str]:
     path = job.file.with_suffix(".figures.json")
     told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     lines += [f"  {key:<28} {value}" for key, value in told.get(job.figures, {}).items()]
+    lines += [f"  missed: {words}" for words in told.get("missed", [])]
     return lines

@@ -75,7 +75,7 @@ class Instant:
         elif "--as" in command:
             mark_trained(Path(option(command, "--out")).parent, name)
         else:
-            told = {"share": 0.2, "swapping": {"nearer_source": 0.97}}
+            told = {"share": 0.2, "swapping": {"nearer_source": 0.97}, "missed": ["bar x: wanted >= 1, got 0"]}
             (Path(option(command, "--folder")) / "tiny_swapper.figures.json").write_text(json.dumps(told))
 
     def busy(self) -> set[str]:
@@ -250,6 +250,7 @@ def test_a_run_draws_trains_measures_and_says_how_to_use_it(
     said = capsys.readouterr().out
     assert "Ctrl-C pauses, and the same command goes on where it was" in said
     assert re.search(r"nearer_source +0\.97", said)
+    assert "  missed: bar x: wanted >= 1, got 0\n" in said
     for name in ("embedder", "swapper"):
         assert f"python -m models add {out / f'tiny_{name}.onnx'} --as tiny_{name}" in said
     assert main(["train", "swapper", "--out", str(out)]) == 0  # all is there
@@ -326,7 +327,7 @@ def until_idle(runs: Runs) -> None:
 
 def test_a_command_that_fails_is_told_with_its_last_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = Runs(tmp_path)
-    runs.start("good", [sys.executable, "-c", "print('fine')"])
+    runs.start("good", [sys.executable, "-c", "print('fine', flush=True); import time; time.sleep(0.4)"])
     until_idle(runs)
     runs.start("bad", [sys.executable, "-c", "raise SystemExit('no such picture')"])
     with pytest.raises(SystemExit, match=r"wanted bad to end well, got exit code 1; its last words:\nno such picture"):

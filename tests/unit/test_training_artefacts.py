@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def test_figures_wait_for_what_they_read(tmp_path: Path) -> None:
 def test_curve_grid_and_figures_lie_beside_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained(tmp_path, "embedder")
+    one = trained(tmp_path, "embedder")
     record_path(tmp_path, "embedder").write_text(json.dumps([{"look": packaged_look()}]))
     monkeypatch.setattr(
         sys, "argv", ["artefacts", "--folder", str(tmp_path), "--network", "embedder", "--share", "0.03"]
@@ -79,6 +80,11 @@ def test_curve_grid_and_figures_lie_beside_the_file(
     told = json.loads((tmp_path / "tiny_embedder.figures.json").read_text())
     assert told["share"] == 0.03
     assert told["embedding"]["eer"] < 0.1
+    assert told["missed"] == artefacts._missed(one, told["embedding"])
+    worse = artefacts._missed(one, {"eer": 0.4})
+    assert [re.sub(r"[\d.]+, ", "_, ", words) for words in worse] == [
+        "bar embedding.eer: wanted <= _, got 0.4", "wish embedding.eer: wanted <= _, got 0.4",
+    ]  # fmt: skip
     assert f"eer {'':<24} {told['embedding']['eer']}" in capsys.readouterr().out
     for ending in ("curve", "grid"):
         assert (tmp_path / f"tiny_embedder.{ending}.png").read_bytes()[:4] == b"\x89PNG"

@@ -89,6 +89,13 @@ def figures(trained: Trained, folder: Path, share: float) -> dict[str, float]:
     return {name: round(value, 5) for name, value in found.items() if math.isfinite(value)}
 
 
+def _missed(trained: Trained, found: dict[str, float]) -> list[str]:
+    """The bars of the pack's tests, and beyond them what was wanted of it, that the figures miss, in words."""
+    own = {trained.network.figures: found}
+    held = evaluate.missed(own, evaluate.BARS)
+    return [*(f"bar {one}" for one in held), *(f"wish {one}" for one in evaluate.missed(own, evaluate.WANTED))]
+
+
 def write(trained: Trained, share: float) -> dict[str, float]:
     """Writes curve, grid and figures; returns the figures, none where a pack is not whole enough for them."""
     why = why_no_figures(trained)
@@ -99,8 +106,9 @@ def write(trained: Trained, share: float) -> dict[str, float]:
         found = {} if why else figures(trained, folder, share)
     if why:
         print(f"{trained.name}: no figures: {why}")
+    told = {"share": share, trained.network.figures: found, "missed": _missed(trained, found)}
     part = trained.path(".figures.part")
-    part.write_text(json.dumps({"share": share, trained.network.figures: found}, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     part.replace(trained.path(".figures.json"))
     return found
 
