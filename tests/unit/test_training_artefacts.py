@@ -39,21 +39,25 @@ def coloured(image: npt.NDArray[np.uint8], colour: tuple[int, int, int]) -> int:
 
 def test_a_network_is_measured_with_what_it_learnt_from_and_packaged_files_else(tmp_path: Path) -> None:
     swapper = trained(tmp_path, "swapper")
-    for name in ("embedder", "detector", "judge"):
+    (tmp_path / "tiny_swapper.onnx").unlink()
+    for name in ("swapper", "embedder", "detector", "judge"):
         (tmp_path / f"tiny_{name}.onnx").write_bytes(name.encode())
     with artefacts.beside_the_packaged(swapper) as folder:
         assert target(folder, "embedder") == tmp_path / "tiny_embedder.onnx"
         assert target(folder, "judge") == tmp_path / "tiny_judge.onnx"
         assert not (folder / "tiny_detector.onnx").exists()  # swaps are measured without one
-        assert target(folder, "swapper") == PACKAGED / "tiny_swapper.onnx"
+        assert target(folder, "swapper") == tmp_path / "tiny_swapper.onnx"
     assert not folder.exists()
-    (tmp_path / "tiny_judge.onnx").unlink()
     (tmp_path / "tiny_embedder.onnx").unlink()
+    (tmp_path / "tiny_judge.onnx").unlink()
     with artefacts.beside_the_packaged(swapper) as folder:
         assert target(folder, "embedder") == PACKAGED / "tiny_embedder.onnx"
+        assert not (folder / "tiny_judge.onnx").exists()
     judge = trained(tmp_path, "judge")
+    (tmp_path / "tiny_judge.onnx").unlink()
+    (tmp_path / "tiny_judge.onnx").write_bytes(b"judge")
     with artefacts.beside_the_packaged(judge) as folder:
-        assert target(folder, "embedder") == PACKAGED / "tiny_embedder.onnx"  # the judge's file, not the embedder's
+        assert target(folder, "embedder") == tmp_path / "tiny_judge.onnx"  # measured as an embedder is
         assert [path.name for path in folder.glob("*.curve.json")] == ["tiny_judge.curve.json"]
 
 

@@ -111,7 +111,7 @@ def load_embedder(checkpoint: Path, device: str, look: str = "classic") -> Embed
     if not checkpoint.exists():
         raise FileNotFoundError(
             f"swapper: wanted the embedder's checkpoint {checkpoint}, got no such file; "
-            "run python -m models.tiny.train.embedder first"
+            f"run python -m models.tiny.train.embedder --out {checkpoint.with_suffix('.onnx')} first"
         )
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if saved.get("look", "classic") != look:
