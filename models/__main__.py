@@ -1,10 +1,11 @@
-"""python -m models {add,convert,list,twin}: which ONNX file serves which contract; checkpoints made into such files;
-random twins for cost and tests.
+"""python -m models {add,convert,list,train,twin}: which ONNX file serves which contract; checkpoints made into such
+files; the tiny pack's networks trained again; random twins for cost and tests.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from models.tables import TableError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it succeeded, 2 when the file or the name does not fit."""
+    """Run one command; 0 when it succeeded, 2 when the file or the name does not fit, 130 for a paused training."""
     parser = argparse.ArgumentParser(prog="python -m models", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     adding = commands.add_parser("add", help="check an ONNX file and take it into the model folder")
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     adding.add_argument("--replace", action="store_true", help="replace the file that serves the contract now")
     _add_convert(commands)
     commands.add_parser("list", help="contracts by role, and the files that serve them")
+    _add_train(commands)
     twin = commands.add_parser("twin", help="write a published topology with random weights, for cost and tests only")
     twin.add_argument("rest", nargs=argparse.REMAINDER, help="NAME and options; without any, all are listed")
     chosen = parser.parse_args(arguments)
@@ -32,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         from models.twins.__main__ import main as write_twins  # needs the extra "build"
 
         return write_twins(chosen.rest)
+    if chosen.command == "train":
+        return _train(chosen)
     try:
         if chosen.command == "add":
             _add(chosen.file, chosen.wanted, chosen.replace)
@@ -55,6 +59,33 @@ def _add_convert(commands: Any) -> None:
     )
     parser.add_argument("--prefix", help="what stands before the weights' names, where it is not found by itself")
     parser.add_argument("--replace", action="store_true", help="write over a file that is there")
+
+
+def _add_train(commands: Any) -> None:
+    parser = commands.add_parser("train", help="train a network of the tiny pack on drawn faces; resumable")
+    parser.add_argument("name", metavar="NAME", help="a network of the recipe, or all: the pack with its card")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: tiny-trained/LOOK in the user's cache")
+    parser.add_argument("--minutes", type=float, help="of training; default: the recipe's. For all: of the whole run")
+    parser.add_argument("--steps", type=int, default=0, help="end after so many: the same on every machine")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where PyTorch finds one")
+    parser.add_argument("--look", choices=("classic", "film"), help="of the drawings; default: the recipe's")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="a changed copy of models/tiny/train/pack.toml, the recipe"
+    )
+    parser.add_argument("--pictures", type=float, default=1.0, help="share of the recipe's number of training pictures")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that draw")
+    parser.add_argument("--share", type=float, default=0.2, help="share of the card's sample counts to measure with")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be drawn and run, and end")
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    from models.training import TrainingError, train  # draws faces; what the other commands do not need
+
+    try:
+        return train(chosen)
+    except (TableError, TrainingError) as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def _convert(chosen: argparse.Namespace) -> None:

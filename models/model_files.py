@@ -130,11 +130,11 @@ def add(path: Path, wanted: str | None = None, *, replace: bool = False) -> Mode
 
 
 def find(contract_name: str) -> ModelFile:
-    """The one file that serves a contract: the packaged one, or the user's; raises ModelFileError without one."""
+    """The one file that serves a contract: the user's, or else the packaged one; raises ModelFileError without one."""
     contract = load_contract(contract_name)
-    if contract.packaged:
-        return open_file(contract, Path(__file__).parent / contract.packaged)
     held = _index().get(contract_name)
+    if held is None and contract.packaged:
+        return open_file(contract, Path(__file__).parent / contract.packaged)
     if held is None:
         raise ModelFileError(
             f"model {contract_name}: wanted a file for this contract in {folder()}, got none; "
@@ -162,12 +162,12 @@ def open_file(contract: Contract, path: Path) -> ModelFile:
 
 def installed() -> dict[str, str]:
     """Contract name -> file name, for every contract that has a file now."""
-    held = {name: item["name"] for name, item in _index().items()}
+    held = {}
     for name in contract_names():
         contract = load_contract(name)
         if contract.packaged and (Path(__file__).parent / contract.packaged).is_file():
             held[name] = contract.file
-    return held
+    return held | {name: item["name"] for name, item in _index().items()}
 
 
 def _read(path: Path) -> OnnxFile:

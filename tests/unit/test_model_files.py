@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.__main__ import main
 from models.contract import ROLES, Contract, contract_names, load_contract
 from models.model_files import ModelFileError, add, find, folder, recognise
-from models.onnx_file import read_onnx
+from models.onnx_file import read_onnx, sha256_of
 from models.spec import Spec
 
 TYPES = {
@@ -349,6 +349,20 @@ def test_a_missing_model_names_the_command() -> None:
         r"python -m models add det_10g\.onnx$",
     ):
         find("det_10g")
+
+
+def test_a_file_of_ones_own_goes_before_the_packaged_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    packaged = find("tiny_embedder").path
+    model = onnx.load(packaged)
+    model.doc_string = "trained at home"
+    onnx.save(model, tmp_path / "mine.onnx")
+    add(tmp_path / "mine.onnx", "tiny_embedder")
+    found = find("tiny_embedder")
+    assert onnx.load(found.path).doc_string == "trained at home"
+    assert main(["list"]) == 0
+    assert "  tiny_embedder            mine.onnx (drawn faces only)" in capsys.readouterr().out.splitlines()
+    add(packaged, "tiny_embedder", replace=True)  # the way back
+    assert find("tiny_embedder").sha256 == sha256_of(packaged)
 
 
 def test_list_shows_every_contract_under_its_role(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

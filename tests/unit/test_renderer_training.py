@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import struct
-import sys
-import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from models.tiny import measure
-from models.tiny.pack import FOLDER, Found, Pack
+from models.tiny.pack import Found, Pack
 from models.tiny.renderer import names, random_inner
 from models.tiny.renderer.png import write_png
-from models.tiny.train import all as whole
 from models.tiny.train import crops, identity, picture_file, store
 
 Floats = npt.NDArray[np.float32]
@@ -145,98 +140,6 @@ def test_a_detector_that_finds_nothing_is_measured_too(monkeypatch: pytest.Monke
     assert np.isnan(measure.chain(pack, 1)["cosine_mean"])
 
 
-def _given(out: Path, **changes: object) -> argparse.Namespace:
-    values = {"out": out, "look": "film", "minutes": 20.0, "device": "cuda", "pictures": 0.1, "one_by_one": False}
-    return argparse.Namespace(**{**values, **changes})
-
-
-def test_candidates_never_go_over_the_committed_weights(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["all", "--out", str(FOLDER)])
-    with pytest.raises(SystemExit):
-        whole.arguments()
-    assert "wanted a folder of its own for candidates, got" in capsys.readouterr().err
-
-
-def test_a_folder_is_for_one_plan(tmp_path: Path) -> None:
-    whole._plan(_given(tmp_path))
-    whole._plan(_given(tmp_path))
-    with pytest.raises(SystemExit, match="name an empty folder or repeat that command"):
-        whole._plan(_given(tmp_path, look="classic"))
-
-
-def test_jobs_wait_for_their_pictures_and_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "cache")
-    given = _given(tmp_path)
-
-    def ready(busy: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
-        return [job.name for job in whole._ready(given, set(busy))]
-
-    def drawn(kind: str, count: int, seed: int = 1) -> None:
-        folder = tmp_path / "cache" / f"film-{kind}-{count}-{seed}"
-        folder.mkdir(parents=True)
-        (folder / "complete").touch()
-
-    assert ready() == []
-    drawn("embed", 6000)
-    drawn("swap", 4000)
-    assert ready() == ["embedder"]
-    assert ready({"embedder"}) == []
-    (tmp_path / "tiny_embedder.json").write_text("[]")
-    assert ready() == ["swapper"]
-    drawn("scene", 1200)
-    assert ready() == ["swapper"]
-    drawn("room", 300)
-    assert ready() == ["detector", "swapper"]
-    given.one_by_one = True
-    assert ready() == ["detector"]
-    assert ready({"refiner"}) == []
-
-
-def test_the_swapper_learns_from_the_embedder_of_the_same_run(tmp_path: Path) -> None:
-    words = {job.name: whole._command(_given(tmp_path), job) for job in whole.JOBS}
-    assert words["swapper"][words["swapper"].index("--count") + 1] == "4000"
-    assert words["judge"][words["judge"].index("--seed") + 1] == "2"
-    outs = {command[command.index("--out") + 1] for command in words.values()}
-    assert outs == {str(tmp_path / f"tiny_{job.name}.onnx") for job in whole.JOBS}
-    assert "--batch" not in whole._command(_given(tmp_path, device="cpu"), whole.JOBS[0])
-
-
-def _until_idle(runs: whole.Runs) -> None:
-    for _ in range(600):
-        if not runs.busy():
-            return
-        time.sleep(0.05)
-
-
-def test_a_command_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
-    runs = whole.Runs(tmp_path)
-    runs.start("good", [sys.executable, "-c", "print('fine')"])
-    runs.start("bad", [sys.executable, "-c", "raise SystemExit('no such picture')"])
-    with pytest.raises(SystemExit, match=r"wanted bad to end well, got exit code 1; its last words:\nno such picture"):
-        _until_idle(runs)
-
-
-def test_stopping_asks_first(tmp_path: Path) -> None:
-    runs, proof = whole.Runs(tmp_path), tmp_path / "paused"
-    code = (
-        "import signal, sys, time, pathlib\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path({str(proof)!r}).touch(), sys.exit(0)))\n"
-        f"pathlib.Path({str(tmp_path / 'up')!r}).touch()\n"
-        "time.sleep(60)\n"
-    )
-    runs.start("slow", [sys.executable, "-c", code])
-    for _ in range(600):
-        if (tmp_path / "up").exists():
-            break
-        time.sleep(0.05)
-    assert runs.busy() == {"slow"}
-    runs.stop()
-    assert proof.exists()
-    assert runs.busy() == set()
-
-
 def _assign(faces: Floats, grid: tuple[Floats, Floats, Floats]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The detector's rule, one face after the other: owner of each anchor and anchors left out."""
     centres, strides, sizes = grid
@@ -270,37 +173,3 @@ def test_anchors_learn_the_faces_that_the_rule_gives_them() -> None:
         expected, ignored = _assign(own, detector._grid(320))
         assert np.array_equal(owner[n].numpy(), expected)
         assert np.array_equal(left_out[n].numpy(), ignored)
-
-
-def test_a_paused_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch (the extra train) is not installed")
-    session = pytest.importorskip("models.tiny.train.session")
-    given = argparse.Namespace(
-        minutes=10.0, steps=6, seed=1, look="film", out=tmp_path / "net.onnx", device="cpu", rate=1.0, resume=None,
-        threads=1,
-    )  # fmt: skip
-    seen: list[int] = []
-
-    def step(network: object, done: int) -> dict[str, object]:
-        seen.append(done)
-        if len(seen) == 3:
-            runs[-1]._on_stop(15, None)
-        return {"loss": (network(torch.ones(1, 2, 4, 4)) ** 2).mean()}  # type: ignore[operator]
-
-    runs: list[Any] = []
-    real = session._Run
-
-    def remembered(*words: object) -> object:
-        runs.append(real(*words))
-        return runs[-1]
-
-    session._Run = remembered
-    try:
-        for _ in range(2):
-            session.run("net", given, torch.nn.Conv2d(2, 2, 1), step, lambda network, path: path.touch(), rate=0.01)
-            assert given.out.exists() == (len(seen) > 3)
-    finally:
-        session._Run = real
-    assert seen == [0, 1, 2, 3, 4, 5]
-    assert json.loads((tmp_path / "net.json").read_text())[0]["steps"] == 6
-    assert not (tmp_path / "net.paused.pt").exists()

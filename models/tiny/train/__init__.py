@@ -1,5 +1,6 @@
 """Training of the tiny pack on drawn faces. Needs the extra `train`; nothing here is imported by the runtime.
 
-One network: python -m models.tiny.train.NAME (detector, refiner, embedder, swapper). All of them, of either look, with
-pictures drawn by several processes and a measured card: python -m models.tiny.train.all --out FOLDER.
+Read pack.toml first: what each network is trained with. One network with all that it needs, its curve, pictures and
+figures: python -m models train NAME. One network alone: python -m models.tiny.train.NAME. The whole pack, with pictures
+drawn by several processes and a measured card: python -m models.tiny.train.all --out FOLDER.
 """

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import onnx_out, session, store
+from models.tiny.train import onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
 
 STRIDES = (8, 16, 32)
@@ -234,14 +234,13 @@ class Scenes:
     """Random batches of scenes and rooms, mirrored, zoomed or enlarged: images [n,s,s,3] and faces [n,6,15]."""
 
     def __init__(self, given: argparse.Namespace) -> None:
-        count = given.count or 10000
-        self._batch, self._rng = given.batch or 16, np.random.default_rng(given.seed + 99)
+        self._batch, self._rng = given.batch, np.random.default_rng(given.seed + 99)
         self._parts = []
-        for kind, number in (("scene", count), ("room", max(64, count // 4))):
-            data = store.pictures(kind, number, given.seed, given.look, given.workers)
+        for kind in ("scene", "room"):
+            data = session.samples(given, kind)
             shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
             faces = np.asarray(data["faces"], np.float32)
-            self._parts.append((shelf, faces, session.batches(number, self._batch, given.seed)))
+            self._parts.append((shelf, faces, session.batches(len(faces), self._batch, given.seed)))
         self.size = int(data["image"].shape[1])
 
     def next(self) -> tuple[Tensor, Floats]:
@@ -264,7 +263,7 @@ class Scenes:
 
 def main() -> None:
     """python -m models.tiny.train.detector"""
-    given = session.arguments("detector", 40.0)
+    given = session.arguments("detector")
     scenes = Scenes(given)
     goals = {size: Goals(size, given.device) for size in (scenes.size, 2 * scenes.size)}
 
@@ -275,7 +274,7 @@ def main() -> None:
             levels = network(x.contiguous(memory_format=torch.channels_last))
         return losses(levels, torch.from_numpy(faces).to(given.device), goals[images.shape[1]])
 
-    session.run("detector", given, Detector(), step, export, rate=2.0e-3)
+    session.run("detector", given, Detector(), step, export)
 
 
 if __name__ == "__main__":

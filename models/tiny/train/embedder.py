@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import identity, onnx_out, session, store
+from models.tiny.train import identity, onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
+from models.tiny.train.recipe import Drawn
 
 
 class Reader(nn.Module):  # type: ignore[misc]
@@ -65,33 +66,40 @@ def export(reader: nn.Module, path: Path) -> None:
 
 
 def _pictures(given: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Crops [n,112,112,3] and the identity parameters [n,k] of whom they show."""
-    data = store.pictures("embed", given.count or 40000, given.seed, given.look, given.workers)
+    """Crops [n,112,112,3] and the identity parameters [n,k] of whom they show.
+
+    Where the recipe has the swapper's samples too, each gives two crops of one person more.
+    """
+    data = session.samples(given, "embed")
     images, inner = np.asarray(data["image"]), np.asarray(data["inner"], np.float32)
-    if given.swaps:
-        pairs = store.pictures("swap", given.swaps, given.seed, given.look, given.workers)
-        who = np.asarray(pairs["inner"], np.float32)
-        images = np.concatenate([images, pairs["source"], np.asarray(pairs["truth"])[:, :112, 8:120]])
-        inner = np.concatenate([inner, who, who])
+    for each in given.drawn:
+        if each.kind == "swap":
+            pairs = session.drawn(given, each)
+            who = np.asarray(pairs["inner"], np.float32)
+            images = np.concatenate([images, pairs["source"], np.asarray(pairs["truth"])[:, :112, 8:120]])
+            inner = np.concatenate([inner, who, who])
     return images, inner
 
 
 def _arguments() -> argparse.Namespace:
     def more(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--swaps", type=int, default=0, help="the swapper's samples to learn from too: two crops of one person each"
-        )
+        parser.add_argument("--swaps", type=int, help="the swapper's samples to learn from too; 0 = none")
 
-    return session.arguments("embedder", 12.0, more)
+    given = session.arguments("embedder", more)
+    if given.swaps is not None:
+        own = [each for each in given.drawn if each.kind != "swap"]
+        swaps = [Drawn("swap", given.look, given.swaps, given.seed)] if given.swaps else []
+        given.drawn = (*own, *swaps)
+    return given
 
 
 def main() -> None:
-    """python -m models.tiny.train.embedder"""
+    """python -m models.tiny.train.embedder [--as judge]"""
     given = _arguments()
     images, inner = _pictures(given)
     goal = torch.from_numpy(identity.visible(inner, given.look)).to(given.device)
     shelf = session.Shelf({"image": images}, given.device)
-    order = session.batches(len(goal), given.batch or 64, given.seed)
+    order = session.batches(len(goal), given.batch, given.seed)
     noise = torch.Generator().manual_seed(given.seed)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
@@ -105,7 +113,7 @@ def main() -> None:
         loss = nn.functional.smooth_l1_loss(out.float(), goal[torch.from_numpy(pick)], beta=0.15)
         return {"loss": loss}
 
-    session.run("embedder", given, Reader(given.look), step, export, rate=2.0e-3)
+    session.run(given.network, given, Reader(given.look), step, export)
 
 
 if __name__ == "__main__":

@@ -236,17 +236,14 @@ def _face_loss(network: nn.Module, moments: _Moments, soft: Tensor, device: str)
 
 def main() -> None:
     """python -m models.tiny.train.lipsync; its voices are espeak-ng's, see models/tiny/train/espeak.py."""
-    given: argparse.Namespace = session.arguments("lipsync", 60.0, _more)
-    count = given.count or 4000
+    given: argparse.Namespace = session.arguments("lipsync", _more)
     network = LipSync()
     shares: list[Callable[[nn.Module], dict[str, Tensor]]] = []
     if given.part != "face":
-        heard = store.pictures("voice", round(0.6 * count), given.seed, given.look, given.workers)
-        sounds = _Sounds(heard, given.seed + 3, given.device)
+        sounds = _Sounds(session.samples(given, "voice"), given.seed + 3, given.device)
         shares.append(lambda network: _ear_loss(network, sounds, given.device))
     if given.part != "ear":
-        pictures = store.pictures("mouth", count, given.seed, given.look, given.workers)
-        moments = _Moments(pictures, given.batch or 16, given.seed, given.device)
+        moments = _Moments(session.samples(given, "mouth"), given.batch, given.seed, given.device)
         soft = torch.from_numpy(_soft()).to(given.device)[None, None]
         shares.append(lambda network: _face_loss(network, moments, soft, given.device))
 
@@ -257,7 +254,7 @@ def main() -> None:
                 losses[name] = losses[name] + value if name in losses else value
         return losses
 
-    session.run("lipsync", given, network, step, export, rate=2.0e-3)
+    session.run("lipsync", given, network, step, export)
 
 
 if __name__ == "__main__":

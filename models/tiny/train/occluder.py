@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import onnx_out, parts, session, store
+from models.tiny.train import onnx_out, parts, session
 from models.tiny.train.layers import Pyramid
 
 
@@ -49,10 +49,10 @@ def export(network: nn.Module, path: Path) -> None:
 
 def main() -> None:
     """python -m models.tiny.train.occluder"""
-    given = session.arguments("occluder", 8.0)
-    data = store.pictures("part", given.count or 12000, given.seed, "film", given.workers)
+    given = session.arguments("occluder")
+    data = session.samples(given, "part")
     shelf = session.Shelf({name: np.asarray(data[name]) for name in ("image", "seen")}, given.device)
-    order = session.batches(len(data["image"]), given.batch or 16, given.seed)
+    order = session.batches(len(data["image"]), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 7)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ def main() -> None:
         both = (here & there).float().sum() / (here | there).float().sum().clamp(min=1.0)
         return {"loss": loss, "iou": both}
 
-    session.run("occluder", given, Occluder(), step, export, rate=2.0e-3)
+    session.run("occluder", given, Occluder(), step, export)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.tiny.renderer import CLASSES
-from models.tiny.train import onnx_out, parts, session, store
+from models.tiny.train import onnx_out, parts, session
 from models.tiny.train.layers import Pyramid
 
 # The published parsers' input: RGB of 0..255, less ImageNet's mean, over its deviation.
@@ -57,10 +57,10 @@ def export(network: nn.Module, path: Path) -> None:
 
 def main() -> None:
     """python -m models.tiny.train.parser"""
-    given = session.arguments("parser", 12.0)
-    data = store.pictures("part", given.count or 12000, given.seed, "film", given.workers)
+    given = session.arguments("parser")
+    data = session.samples(given, "part")
     shelf = session.Shelf({name: np.asarray(data[name]) for name in ("image", "classes")}, given.device)
-    order = session.batches(len(data["image"]), given.batch or 16, given.seed)
+    order = session.batches(len(data["image"]), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 7)
     mirrored = torch.from_numpy(parts.CLASSES_MIRRORED.astype(np.int64)).to(given.device)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1).to(given.device) for v in (MEAN, STD))
@@ -84,7 +84,7 @@ def main() -> None:
         right = (logits.argmax(1) == classes).float().mean()
         return {"loss": loss, "right": right}
 
-    session.run("parser", given, Parser(), step, export, rate=2.0e-3)
+    session.run("parser", given, Parser(), step, export)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import onnx_out, parts, session, store
+from models.tiny.train import onnx_out, parts, session
 from models.tiny.train.layers import Pyramid
 
 _CELL = 4  # px of the crop per cell of a map
@@ -64,11 +64,11 @@ def export(network: nn.Module, path: Path) -> None:
 
 def main() -> None:
     """python -m models.tiny.train.points68"""
-    given = session.arguments("points68", 10.0)
-    data = store.pictures("boxed_part", given.count or 12000, given.seed, "film", given.workers)
+    given = session.arguments("points68")
+    data = session.samples(given, "boxed_part")
     goal = np.asarray(data["points"], np.float32)
     shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
-    order = session.batches(len(goal), given.batch or 24, given.seed)
+    order = session.batches(len(goal), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 7)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def main() -> None:
             "error": off.norm(dim=2).mean(),
         }
 
-    session.run("points68", given, Points68(), step, export, rate=2.0e-3)
+    session.run("points68", given, Points68(), step, export)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import crops, onnx_out, session, store
+from models.tiny.train import crops, onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
 
 _CELL = 4  # pixels of the crop per heat map cell
@@ -47,11 +47,11 @@ def export(network: nn.Module, path: Path) -> None:
 
 def main() -> None:
     """python -m models.tiny.train.refiner"""
-    given = session.arguments("refiner", 10.0)
-    data = store.pictures("refine", given.count or 40000, given.seed, given.look, given.workers)
+    given = session.arguments("refiner")
+    data = session.samples(given, "refine")
     goal = np.asarray(data["points"], np.float32)
     shelf = session.Shelf({"image": np.asarray(data["image"])}, given.device)
-    order = session.batches(len(goal), given.batch or 48, given.seed)
+    order = session.batches(len(goal), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 7)
     eye = float(np.hypot(*(crops.REFINER_TEMPLATE[1] - crops.REFINER_TEMPLATE[0])))
 
@@ -69,7 +69,7 @@ def main() -> None:
             "error": off.norm(dim=2).mean(),
         }
 
-    session.run("refiner", given, Refiner(), step, export, rate=2.0e-3)
+    session.run("refiner", given, Refiner(), step, export)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.tiny.pack import FOLDER, Pack
+from models.tiny.pack import Pack
 from models.tiny.train import onnx_out, restore_pictures, session, store
+from models.tiny.train.folders import PACKAGED, cache_folder, packaged_look
+from models.tiny.train.recipe import Drawn
 
 _WIDE, _DEEP = 48, 80  # channels at a quarter and at an eighth of the side
 _SWAPS = 0.75  # share of swaps among the pictures of a look that has a pack
 _CUT_PX = 160  # of the 256 that a training picture has: more pictures in the same time
-_OTHER = {"classic": "film", "film": "classic"}
 
 
 class _Block(nn.Module):  # type: ignore[misc]
@@ -102,7 +103,7 @@ def _is_own(index: int) -> bool:
 def _swapped(folder: Path, data: store.Arrays, name: str) -> npt.NDArray[np.uint8]:
     """Every sample swapped by the pack in a folder and pasted; kept in the cache for the next run."""
     weights = (folder / "tiny_swapper.onnx").read_bytes() + (folder / "tiny_embedder.onnx").read_bytes()
-    kept = store.cache_folder() / f"restored-swaps-{name}-{hashlib.sha256(weights).hexdigest()[:12]}.npy"
+    kept = cache_folder() / f"restored-swaps-{name}-{hashlib.sha256(weights).hexdigest()[:12]}.npy"
     if not kept.exists():
         pack, part = Pack(folder, threads=1), kept.with_suffix(".part.npy")
         maps = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=data["target"].shape)
@@ -115,23 +116,19 @@ def _swapped(folder: Path, data: store.Arrays, name: str) -> npt.NDArray[np.uint
     return np.asarray(np.load(kept, mmap_mode="r"))
 
 
-def _part(given: argparse.Namespace, look: str, count: int, folder: Path | None) -> Part:
-    data = store.pictures("restore", count, given.seed, look, given.workers)
+def _part(given: argparse.Namespace, each: Drawn, folder: Path | None) -> Part:
+    data = session.drawn(given, each)
     if folder is None or not (folder / "tiny_swapper.onnx").exists():
-        print(f"restorer: no swapper of the {look} look at hand; its faces are only blurred and enlarged", flush=True)
-        return Part(look, data, None)
-    return Part(look, data, _swapped(folder, data, f"{look}-{count}-{given.seed}"))
+        print(f"restorer: no swapper of the {each.look} look at hand; its faces are only blurred", flush=True)
+        return Part(each.look, data, None)
+    return Part(each.look, data, _swapped(folder, data, f"{each.look}-{each.count}-{each.seed}"))
 
 
 def _parts(given: argparse.Namespace) -> list[Part]:
-    """The pack's look with --count pictures, and the other one beside it."""
-    beside = Path(given.out).parent
-    packs: dict[str, Path] = {"classic": FOLDER, given.look: beside if beside != FOLDER else FOLDER}
+    """The pack's look, and the other one beside it, as the recipe says."""
+    packs: dict[str, Path] = {packaged_look(): PACKAGED, given.look: Path(given.out).parent}
     packs |= {look: Path(folder) for look, folder in (text.split("=", 1) for text in given.pack)}
-    count = given.count or (1600 if given.look == "film" else 800)
-    other = max(8, count // 2 if given.look == "film" else count * 2)
-    counts = {given.look: count, _OTHER[given.look]: other}
-    return [_part(given, look, counts[look], packs.get(look)) for look in counts]
+    return [_part(given, each, packs.get(each.look)) for each in given.drawn]
 
 
 class _Batches:
@@ -176,10 +173,10 @@ def _arguments() -> argparse.Namespace:
     def more(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--pack", action="append", default=[], metavar="LOOK=FOLDER",
-            help="whose swaps of a look to learn from; default: the folder of --out, and the committed classic pack",
+            help="whose swaps of a look to learn from; default: the folder of --out, and the committed pack",
         )  # fmt: skip
 
-    return session.arguments("restorer", 70.0, more)
+    return session.arguments("restorer", more)
 
 
 def main() -> None:
@@ -187,11 +184,10 @@ def main() -> None:
     given = _arguments()
     parts = _parts(given)
     batches = _Batches(parts, given.seed)
-    size = given.batch or 8
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         part = parts[int(at.done % 3 == 2)]  # the pack's own look two steps in three
-        soft, sharp, mask = batches.take(size, part, given.device)
+        soft, sharp, mask = batches.take(given.batch, part, given.device)
         with session.mixed(given.device):
             out = network(soft.contiguous(memory_format=torch.channels_last))
         weight = 1.0 + 2.0 * mask
@@ -201,7 +197,7 @@ def main() -> None:
         edge = torch.stack([(a - b).abs().mean() for a, b in zip(_slopes(out), _slopes(sharp), strict=True)]).sum()
         return {"loss": pixel + 2.0 * detail + 0.5 * edge, "pixel": pixel, "detail": detail, "edge": edge}
 
-    session.run("restorer", given, Restorer(), step, export, rate=1.0e-3)
+    session.run("restorer", given, Restorer(), step, export)
 
 
 if __name__ == "__main__":

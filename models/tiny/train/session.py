@@ -18,41 +18,95 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.tables import TableError
 from models.tiny.renderer import LOOKS
+from models.tiny.train import store
+from models.tiny.train.folders import trained_folder
+from models.tiny.train.recipe import Drawn, read_recipe
 
-EXPORT_FOLDER = Path(__file__).resolve().parent.parent
 _HELD_SHARE = 0.5  # of a GPU's free memory that training pictures may take
 
 
-def arguments(
-    name: str, minutes: float, more: Callable[[argparse.ArgumentParser], None] | None = None
-) -> argparse.Namespace:
-    """The arguments of one training command: --minutes or --steps (whichever ends first), --seed, --out and so on.
-
-    more adds the arguments that one network alone has.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m models.tiny.train.{name}")
-    parser.add_argument("--minutes", type=float, default=minutes, help="wall-clock budget")
+def _parser(name: str) -> argparse.ArgumentParser:
+    """Every option of a training command; None stands for what the recipe says."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m models.tiny.train.{name}", description="Defaults are the recipe's: models/tiny/train/pack.toml"
+    )
+    parser.add_argument("--as", dest="network", default=name, help="which network of the recipe, such as the judge")
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="another recipe than the pack's")
+    parser.add_argument("--minutes", type=float, help="wall-clock budget")
     parser.add_argument("--steps", type=int, default=0, help="stop after this many steps; 0 = by the clock alone")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--look", choices=LOOKS, default="classic")
-    parser.add_argument("--out", type=Path, default=EXPORT_FOLDER / f"tiny_{name}.onnx")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--look", choices=LOOKS)
+    parser.add_argument("--out", type=Path, metavar="FILE.onnx", help="default: in the user's cache, tiny-trained/LOOK")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--count", type=int, default=0, help="training samples to draw; 0 = this network's default")
-    parser.add_argument("--batch", type=int, default=0, help="samples a step; 0 = this network's default")
+    parser.add_argument("--count", type=int, default=0, help="training samples of the first kind to draw")
+    parser.add_argument("--batch", type=int, default=0, help="samples a step")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw training pictures")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rate, for a resumed run")
     parser.add_argument("--resume", type=Path, default=None, help="start from the averaged weights of this checkpoint")
+    return parser
+
+
+def _fill(given: argparse.Namespace, name: str) -> None:
+    """Takes from the recipe what no option said. Raises TableError."""
+    recipe = read_recipe(given.config)
+    network = recipe.network(given.network)
+    if network.module != name:
+        raise TableError(
+            f"{recipe.path}: wanted a network of the module {name} in --as, got {given.network} of {network.module}; "
+            f"give python -m models.tiny.train.{network.module}"
+        )
+    given.look = given.look or network.look
+    if given.look not in network.looks:
+        raise TableError(
+            f"{given.network}: wanted the look {', '.join(network.looks)}, which its labels are drawn in, "
+            f"got {given.look}; leave --look out"
+        )
+    setting = network.on(given.device)
+    given.seed = network.seed if given.seed is None else given.seed
+    given.minutes = setting.minutes if given.minutes is None else given.minutes
+    given.batch = given.batch or setting.batch
+    given.learning_rate = network.learning_rate
+    given.drawn = network.drawn(given.device, given.look, given.seed, given.count)
+    given.count = given.drawn[0].count
+    given.out = given.out or trained_folder(given.look) / f"tiny_{given.network}.onnx"
+
+
+def arguments(name: str, more: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
+    """The arguments of one training command; what is not given is the recipe's, and `drawn` are the samples to see.
+
+    Training ends with --minutes or --steps, whichever comes first. more adds the arguments that one network alone has.
+    """
+    parser = _parser(name)
     if more is not None:
         more(parser)
     given = parser.parse_args()
+    try:
+        _fill(given, name)
+    except TableError as error:
+        parser.error(str(error))
     torch.manual_seed(given.seed)
     torch.set_num_threads(given.threads)
     if given.device.startswith("cuda"):
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     return given
+
+
+def samples(given: argparse.Namespace, kind: str) -> store.Arrays:
+    """The run's samples of one kind, drawn now where they are not there yet."""
+    return drawn(given, next(each for each in given.drawn if each.kind == kind))
+
+
+def drawn(given: argparse.Namespace, wanted: Drawn) -> store.Arrays:
+    """The same of one entry of the recipe. Ctrl-C pauses here too."""
+    try:
+        return store.pictures(wanted.kind, wanted.count, wanted.seed, wanted.look, given.workers)
+    except KeyboardInterrupt:
+        print(f"{given.network}: paused while drawing; the same command goes on", flush=True)
+        raise SystemExit(store.INTERRUPTED) from None
 
 
 class Average:
@@ -161,10 +215,12 @@ class _Run:
             self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused
         )
         self._stopped = False
-        signal.signal(signal.SIGTERM, self._on_stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stopped = True
+        signal.signal(number, signal.SIG_DFL)  # a second one ends at once
 
     @property
     def stopped(self) -> bool:
@@ -193,10 +249,13 @@ class _Run:
                     self._beside.load_state_dict(saved["beside"])
                 print(f"{name}: goes on at step {self.progress.done}", flush=True)
                 return
+            print(f"{name}: {self.state_path} is of a run with other settings; this one begins anew", flush=True)
         if self.given.resume is not None:
             saved = torch.load(self.given.resume, map_location=self.given.device, weights_only=False)
             own = self.network.state_dict()  # another look has another number of identity parameters
-            fits = {key: value for key, value in saved["average"].items() if key in own and own[key].shape == value.shape}
+            fits = {
+                key: value for key, value in saved["average"].items() if key in own and own[key].shape == value.shape
+            }
             new = self.network.load_state_dict(fits, strict=False).missing_keys
             self.average.network.load_state_dict(self.network.state_dict())
             print(f"{name}: new since {self.given.resume}: {new}", flush=True)
@@ -226,7 +285,34 @@ def _record(given: argparse.Namespace, done: int, minutes: float) -> dict[str, o
         "look": given.look,
         "device": device,
         "threads": given.threads,
+        "batch": given.batch,
+        "learning_rate": given.learning_rate * given.rate,
+        "drawn": [f"{each.count} {each.kind}, {each.look}" for each in given.drawn],
     }
+
+
+class _Means:
+    """Losses since the last report."""
+
+    def __init__(self, name: str, progress: Progress) -> None:
+        self.counted = 0
+        self._name, self._progress, self._sums = name, progress, dict[str, Tensor]()
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Takes a step's losses in; summed on the device, for reading each would wait for it."""
+        self.counted += 1
+        for key, value in losses.items():
+            self._sums[key] = self._sums[key] + value.detach() if key in self._sums else value.detach().clone()
+
+    def tell(self) -> None:
+        """Adds their means to the curve and prints them; nothing where no step was taken."""
+        if not self.counted:
+            return
+        at, mean = self._progress, {key: float(value) / self.counted for key, value in self._sums.items()}
+        at.curve.append({"minutes": round(at.minutes, 3), "step": at.done, **mean})
+        told = " ".join(f"{key} {value:.4f}" for key, value in mean.items())
+        print(f"{self._name} step {at.done} at {at.minutes:.1f} min: {told}", flush=True)
+        self._sums, self.counted = {}, 0
 
 
 def run(
@@ -235,7 +321,6 @@ def run(
     network: nn.Module,
     step: Callable[[nn.Module, At], dict[str, Tensor]],
     export: Callable[[nn.Module, Path], None],
-    rate: float,
     decay: float = 0.998,
     every: int = 200,
     keep_every_s: float = 300.0,
@@ -245,14 +330,14 @@ def run(
 
     beside is what step trains besides the network; a pause keeps it too.
 
-    SIGTERM pauses: the state is written beside --out, and the same command goes on from there.
+    SIGTERM and Ctrl-C pause: the state is written beside --out, and the same command goes on from there.
     """
+    rate = given.rate * given.learning_rate
     own = _Run(given, network, rate, decay, beside)
     own.pick_up(name)
     at, before = own.progress, own.progress.minutes
     began = kept = time.monotonic()
-    sums: dict[str, Tensor] = {}
-    counted = 0
+    means = _Means(name, at)
     while True:
         at.minutes = before + (time.monotonic() - began) / 60.0
         spent = max(at.minutes / given.minutes, at.done / given.steps if given.steps else 0.0)
@@ -260,25 +345,21 @@ def run(
             break
         warm = min(1.0, (at.done + 1) / 150.0)
         for group in own.optimiser.param_groups:
-            group["lr"] = given.rate * rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
+            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
         losses = step(own.network, At(at.done, spent))
         own.optimiser.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(own.network.parameters(), 5.0)
         own.optimiser.step()
         own.average.update()
-        at.done, counted = at.done + 1, counted + 1
-        for key, value in losses.items():  # summed on the device: reading each would wait for it
-            sums[key] = sums[key] + value.detach() if key in sums else value.detach().clone()
-        if counted == every or at.done == 1:
-            mean = {key: float(value) / counted for key, value in sums.items()}
-            at.curve.append({"minutes": round(at.minutes, 3), "step": at.done, **mean})
-            told = " ".join(f"{key} {value:.4f}" for key, value in mean.items())
-            print(f"{name} step {at.done} at {at.minutes:.1f} min: {told}", flush=True)
-            sums, counted = {}, 0
+        at.done += 1
+        means.add(losses)
+        if means.counted == every or at.done == 1:
+            means.tell()
         if time.monotonic() - kept > keep_every_s:
             kept = time.monotonic()
             own.pause()
+    means.tell()
     if own.stopped:
         own.pause()
         print(f"{name}: paused at step {at.done}, {at.minutes:.1f} min; the same command goes on", flush=True)

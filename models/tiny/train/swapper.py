@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.train import identity, onnx_out, session, store, texture
+from models.tiny.train import identity, onnx_out, session, texture
 from models.tiny.train.embedder import Embedder, Reader
+from models.tiny.train.folders import cache_folder
 from models.tiny.train.layers import Styled
 
 _HIDDEN = 160
@@ -110,7 +111,7 @@ def load_embedder(checkpoint: Path, device: str, look: str = "classic") -> Embed
     if not checkpoint.exists():
         raise FileNotFoundError(
             f"swapper: wanted the embedder's checkpoint {checkpoint}, got no such file; "
-            "run python -m models.tiny.train.embedder first"
+            f"run python -m models.tiny.train.embedder --out {checkpoint.with_suffix('.onnx')} first"
         )
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
     if saved.get("look", "classic") != look:
@@ -152,7 +153,7 @@ def _coarse(difference: Tensor) -> Tensor:
 def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
     """Embeddings of all source crops without reduced precision; kept in the cache for the next run."""
     digest = hashlib.sha256(checkpoint.read_bytes() + repr((sources.shape, identity.SIGMA)).encode()).hexdigest()[:16]
-    kept = store.cache_folder() / f"embeddings-{digest}.npy"
+    kept = cache_folder() / f"embeddings-{digest}.npy"
     if not kept.exists():
         parts = []
         with torch.no_grad():
@@ -164,17 +165,15 @@ def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device
 
 
 def _arguments() -> argparse.Namespace:
-    given = session.arguments("swapper", 75.0)
-    given.embedder = session.EXPORT_FOLDER / "tiny_embedder.pt"
-    beside = Path(given.out).with_name("tiny_embedder.pt")
-    given.embedder = beside if beside.exists() else given.embedder
+    given = session.arguments("swapper")
+    given.embedder = Path(given.out).with_name("tiny_embedder.pt")
     return given
 
 
 def main() -> None:
     """python -m models.tiny.train.swapper; needs the embedder's checkpoint (tiny_embedder.pt beside --out)."""
     given = _arguments()
-    data = store.pictures("swap", given.count or 24000, given.seed, given.look, given.workers)
+    data = session.samples(given, "swap")
     embedder = load_embedder(given.embedder, given.device, given.look)
     goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look))
     seen = latents(_embed_all(given.embedder, embedder, data["source"], given.device))
@@ -184,7 +183,7 @@ def main() -> None:
     print(f"swapper: identity from latents at the start, R2 {start_from(network, seen, goal):.3f}", flush=True)
     shelf = session.Shelf({name: np.asarray(data[name]) for name in ("target", "truth", "mask")}, given.device)
     goal, clean, seen = (part.to(given.device) for part in (goal, clean, seen))
-    order = session.batches(len(goal), given.batch or 16, given.seed)
+    order = session.batches(len(goal), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 5)
     contest = texture.Contest(given.device)
 
@@ -218,7 +217,7 @@ def main() -> None:
             told |= {"doubt": doubt, "apart": apart}
         return {"loss": total, **told}
 
-    session.run("swapper", given, network, step, export, rate=2.0e-3, beside=contest)
+    session.run("swapper", given, network, step, export, beside=contest)
 
 
 if __name__ == "__main__":
