@@ -16,8 +16,8 @@ import pytest
 
 import engine
 from engine.backends.cpu import CpuBackend
-from engine.errors import InputError
 from engine.ending import wait_ended
+from engine.errors import InputError
 from engine.talk.mover import Mover
 from engine.template.template import Template
 from engine.video.sink import Sink

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 import engine
+from models.tiny.measure import sharpness
 from models.tiny.pack import Pack
 from models.tiny.renderer import CLASSES
 from profiles.profile import Profile, load_profile
 from tests.benchmark.flicker import flicker_of
 from tests.benchmark.flicker import still as standing
-from tests.drawn import HAND, BALL, SIZE, Still, grown, shrunk, still
+from tests.drawn import BALL, HAND, SIZE, Still, grown, shrunk, still
 
 SAMPLE = Path(__file__).parents[2] / "models" / "tiny" / "sample"
 U8 = npt.NDArray[np.uint8]
@@ -28,7 +31,7 @@ def pack() -> Pack:
     return Pack()
 
 
-def profile(*kinds: str, regions: tuple[str, ...] = (), **roles: str) -> Profile:
+def profile(*kinds: Any, regions: tuple[str, ...] = (), **roles: str) -> Profile:
     """The tiny profile on the CPU with these masks and models."""
     tiny = load_profile("tiny")
     mask = dataclasses.replace(tiny.mask, kinds=kinds or tiny.mask.kinds, regions=regions)
@@ -50,10 +53,9 @@ def change(before: U8, after: U8) -> npt.NDArray[np.float64]:
 
 def rgb(nv12: U8) -> U8:
     """As a picture for the pack."""
-    import av
-
     frame = av.VideoFrame.from_ndarray(nv12, format="nv12")
-    return frame.reformat(format="rgb24", src_colorspace="ITU709", src_color_range="MPEG").to_ndarray()
+    picture = frame.reformat(format="rgb24", src_colorspace="ITU709", src_color_range="MPEG").to_ndarray()
+    return picture.astype(np.uint8, copy=False)
 
 
 def source_embedding(using: Profile) -> npt.NDArray[np.float32]:
@@ -113,8 +115,6 @@ def test_regions_select_what_they_say(regions: tuple[str, ...]) -> None:
 
 
 def test_the_enhancer_sharpens_and_keeps_who_it_is(pack: Pack) -> None:
-    from models.tiny.restoring import sharpness
-
     plain, sharp = profile(), profile(restorer="tiny_restorer")
     wanted = source_embedding(plain)
     for seed in SEEDS:
