@@ -130,6 +130,8 @@ def _list() -> None:
 def _missing(contract: Contract) -> str:
     if contract.packaged:
         return "no file"
+    if contract.drawn_faces_only:
+        return f"no file; python -m models train {contract.name.removeprefix('tiny_')} makes it"
     if contract.checkpoint and contract.name in TOPOLOGIES:
         return f"no file; published as {contract.checkpoint}: python -m models convert CKPT --as {contract.name}"
     if contract.checkpoint:

@@ -136,9 +136,10 @@ def find(contract_name: str) -> ModelFile:
     if held is None and contract.packaged:
         return open_file(contract, Path(__file__).parent / contract.packaged)
     if held is None:
+        first = f"train it: python -m models train {contract_name.removeprefix('tiny_')}, and then "
         raise ModelFileError(
             f"model {contract_name}: wanted a file for this contract in {folder()}, got none; "
-            f"add yours: python -m models add {contract.file}"
+            f"{first if contract.drawn_faces_only else ''}add yours: python -m models add {contract.file}"
         )
     found = open_file(contract, folder() / f"{held['sha256']}.onnx")
     if found.sha256 != held["sha256"]:

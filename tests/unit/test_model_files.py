@@ -388,3 +388,11 @@ def test_twins_are_listed_by_the_same_command(capsys: pytest.CaptureFixture[str]
     assert "random weights" in said
     assert "inswapper_128" in said
     assert main(["twin", "none"]) == 2
+
+
+def test_a_network_of_ours_that_is_not_packaged_says_how_it_is_made() -> None:
+    sentence = (
+        r"tiny_points68: wanted a file .*, got none; train it: python -m models train points68, and then add yours"
+    )
+    with pytest.raises(ModelFileError, match=sentence):
+        find("tiny_points68")

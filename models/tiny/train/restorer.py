@@ -18,7 +18,7 @@ from models.tiny.train.folders import PACKAGED, cache_folder, packaged_look
 from models.tiny.train.recipe import Drawn
 
 _WIDE, _DEEP = 48, 80  # channels at a quarter and at an eighth of the side
-_SWAPS = 0.75  # share of swaps among the pictures of a look that has a pack
+_SWAPS = 0.5  # share of swaps among the pictures of a look that has a pack
 _CUT_PX = 160  # of the 256 that a training picture has: more pictures in the same time
 
 
@@ -125,7 +125,7 @@ def _part(given: argparse.Namespace, each: Drawn, folder: Path | None) -> Part:
 
 
 def _parts(given: argparse.Namespace) -> list[Part]:
-    """The pack's look, and the other one beside it, as the recipe says."""
+    """The pack's look, and perhaps the other one beside it, as the recipe says."""
     packs: dict[str, Path] = {packaged_look(): PACKAGED, given.look: Path(given.out).parent}
     packs |= {look: Path(folder) for look, folder in (text.split("=", 1) for text in given.pack)}
     return [_part(given, each, packs.get(each.look)) for each in given.drawn]
@@ -186,7 +186,7 @@ def main() -> None:
     batches = _Batches(parts, given.seed)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
-        part = parts[int(at.done % 3 == 2)]  # the pack's own look two steps in three
+        part = parts[-1 if at.done % 3 == 2 else 0]  # the pack's own look two steps in three, or always
         soft, sharp, mask = batches.take(given.batch, part, given.device)
         with session.mixed(given.device):
             out = network(soft.contiguous(memory_format=torch.channels_last))

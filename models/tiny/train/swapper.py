@@ -18,7 +18,7 @@ from models.tiny.train.layers import Styled
 _HIDDEN = 160
 _COLOURS = 8
 _CONTEST = 0.55  # share of the budget after which the critic speaks: before it, shapes and colours are learnt
-_ENERGY, _DOUBT, _APART = 0.08, 0.03, 0.3  # weights beside the distances to the truth
+_ENERGY, _DOUBT, _APART = 0.15, 0.08, 0.5  # weights beside the distances to the truth
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
