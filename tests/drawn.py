@@ -60,11 +60,11 @@ def still(seed: int, occluder: float = 0.0, yaw: float = 12.0) -> Still:
     return Still(to_nv12(image), seen, (masks[2] > 127) & ~seen, masks[1], labels(person, view).points_px, shown, view)
 
 
-def swapped_truth(one: Still, inner: npt.NDArray[np.float32]) -> tuple[U8, Mask]:
-    """The same still with another's inner features, as drawn: RGB of the person alone on black, and the face."""
-    image, mask = np.zeros((SIZE[1], SIZE[0], 3), np.uint8), np.zeros((SIZE[1], SIZE[0]), np.uint8)
-    draw(replace(one.person, inner=inner), one.view, image, mask, threads=2)
-    return image, mask > 127
+def swapped_classes(one: Still, inner: npt.NDArray[np.float32]) -> U8:
+    """The parser's classes [720, 1280] of the same still with another's inner features, as drawn."""
+    image, classes = np.zeros((SIZE[1], SIZE[0], 3), np.uint8), np.zeros((SIZE[1], SIZE[0]), np.uint8)
+    draw(replace(one.person, inner=inner), one.view, image, threads=2, classes=classes)
+    return classes
 
 
 def grown(mask: Mask, by_px: int) -> Mask:

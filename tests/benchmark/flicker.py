@@ -4,7 +4,8 @@
 
 One frame of the sample clip stands still under sensor noise. Flicker is the root mean square, in grey levels, of the
 difference between a frame and the one before it, over the inner face (brows to chin); a step is the worst single pair
-of frames. --twin times the stage with GFPGAN's twin too: cost alone, its weights are random.
+of frames; deviation is that of all frames about their mean (for noise alone, flicker over the root of two). --twin
+times the stage with GFPGAN's twin too: cost alone, its weights are random.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def inner_face(points: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 def flicker_of(options: Options | None, pictures: list[U8]) -> dict[str, float]:
     """Flicker of the swapped, perhaps restored faces, and what the stage took."""
     steps: list[float] = []
+    total = squares = np.zeros(0)
     before: npt.NDArray[np.float32] | None = None
     with engine.open_pipeline(profile_of(options), source=SAMPLE / "source_1.png", size=SIZE) as pipeline:
         inside = None
@@ -93,11 +95,17 @@ def flicker_of(options: Options | None, pictures: list[U8]) -> dict[str, float]:
             luma = frame.planes()[0].astype(np.float32)
             if inside is None:
                 inside = inner_face(pipeline.backend.to_host(held_buffer(frame.faces.points))[:2])
+                total = squares = np.zeros(int(inside.sum()))
+            seen = luma[inside].astype(np.float64)
+            total, squares = total + seen, squares + seen**2
             if before is not None:
                 steps.append(float(np.sqrt(((luma - before)[inside] ** 2).mean())))
             before = luma
         stage = pipeline.timings.stages.get("enhance")
-    told = {"flicker_levels": float(np.sqrt(np.mean(np.square(steps)))), "worst_step_levels": max(steps)}
+    told = {
+        "flicker_levels": float(np.sqrt(np.mean(np.square(steps)))), "worst_step_levels": max(steps),
+        "deviation_levels": float(np.sqrt(np.mean(squares / len(pictures) - (total / len(pictures)) ** 2))),
+    }  # fmt: skip
     if stage is not None:
         told |= {"enhance_p50_ms": stage.percentile_ms(50), "enhance_max_ms": stage.percentile_ms(100)}
     return {name: round(value, 3) for name, value in told.items()}

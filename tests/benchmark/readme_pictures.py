@@ -59,7 +59,7 @@ class _Loop:
         self._container.close()
 
 
-def make(swapped: Path, folder: Path, source: Path = _FOLDER / "source_1.png") -> None:
+def make(swapped: Path, folder: Path, source: Path = _FOLDER / "source_2.png") -> None:
     """Writes before_after.jpg and loop.webp of the swapped sample clip into a folder."""
     with tempfile.TemporaryDirectory() as scratch:
         both = Path(scratch) / "both.mp4"

@@ -18,7 +18,7 @@ from models.tiny.train.layers import Styled
 _HIDDEN = 160
 _COLOURS = 8
 _CONTEST = 0.55  # share of the budget after which the critic speaks: before it, shapes and colours are learnt
-_ENERGY, _DOUBT, _APART = 0.15, 0.08, 0.5  # weights beside the distances to the truth
+_ENERGY, _FRINGE, _DOUBT, _APART = 0.12, 20.0, 0.08, 0.5  # weights beside the distances to the truth
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
@@ -165,7 +165,12 @@ def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device
 
 
 def _arguments() -> argparse.Namespace:
-    given = session.arguments("swapper")
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--critic-from", type=float, default=_CONTEST, help="share of the budget after which it learns; 1 = never"
+        )
+
+    given = session.arguments("swapper", more)
     given.embedder = Path(given.out).with_name("tiny_embedder.pt")
     return given
 
@@ -206,10 +211,11 @@ def main() -> None:
         who = nn.functional.smooth_l1_loss(read.float(), goal[rows], beta=0.15)
         coarse = _coarse((out - truth) * (0.3 + mask))
         energy = texture.energy_loss(out, truth, mask)
-        total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse + _ENERGY * energy
-        told = {"pixel": pixel, "detail": detail, "who": who, "coarse": coarse, "energy": energy}
-        if at.spent > _CONTEST:
-            ramp = min(1.0, (at.spent - _CONTEST) / 0.1)
+        fringe = texture.fringe_loss(out, truth, mask)
+        total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse + _ENERGY * energy + _FRINGE * fringe
+        told = {"pixel": pixel, "detail": detail, "who": who, "coarse": coarse, "energy": energy, "fringe": fringe}
+        if at.spent > given.critic_from:
+            ramp = min(1.0, (at.spent - given.critic_from) / 0.1)
             with session.mixed(given.device):
                 told["critic"] = contest.learn(out, truth, target, mask)
                 doubt, apart = contest.press(out, truth, target, mask)

@@ -31,6 +31,16 @@ def energy_loss(out: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return (weight * apart).sum() / weight.sum().clamp(min=1.0)
 
 
+def fringe_loss(out: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """Error of the detail of colour of [n,3,h,w], above all inside the mask: energy of luma can be had by fringes."""
+    fine = []
+    for x in (out, truth):
+        luma = (x * torch.tensor(_LUMA, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        colour = x - luma
+        fine.append(colour - nn.functional.avg_pool2d(colour, 5, 1, 2, count_include_pad=False))
+    return ((0.2 + mask) * (fine[0] - fine[1]).abs()).mean()
+
+
 class Critic(nn.Module):  # type: ignore[misc]
     """Swap or drawing and the target it stands on [n,6,h,w] -> one judgement per 4x4 px, and what it saw on the way."""
 
