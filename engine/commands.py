@@ -61,7 +61,7 @@ def _demo_swap(out: Path, backend: str | None, threads: int | None) -> int:
     def swap(session: ProfilerSession) -> int:
         profile = with_changes(load_profile("tiny_masked"), backend=backend, threads=threads)
         out.mkdir(parents=True, exist_ok=True)
-        clip, source = SAMPLE / "clip.mp4", SAMPLE / "source_2.png"
+        clip, source = SAMPLE / "clip.mp4", SAMPLE / "source_1.png"
         target = out / "demo.mp4"
         result = run_with_bar(
             console,

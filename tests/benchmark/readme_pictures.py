@@ -18,7 +18,7 @@ from engine.video.compare import write_side_by_side
 _FOLDER = Path(__file__).parents[2] / "models" / "tiny" / "sample"
 _HALF_PX = (800, 450)
 
-STILL = 215  # frame of the demo: the second shot, both in profile to the lens, nothing in front
+STILL = 40  # frame of the demo: nothing in front
 FIRST, LAST = 0, 100  # of the loop, at the clip's 25 frames a second
 EVERY = 2  # frames of the clip a frame of the loop
 WIDE = 960  # px
@@ -59,7 +59,7 @@ class _Loop:
         self._container.close()
 
 
-def make(swapped: Path, folder: Path, source: Path = _FOLDER / "source_2.png") -> None:
+def make(swapped: Path, folder: Path, source: Path = _FOLDER / "source_1.png") -> None:
     """Writes before_after.jpg and loop.webp of the swapped sample clip into a folder."""
     with tempfile.TemporaryDirectory() as scratch:
         both = Path(scratch) / "both.mp4"

@@ -115,7 +115,8 @@ def test_regions_select_what_they_say(regions: tuple[str, ...]) -> None:
         assert moved[near].sum() > 0.9 * moved.sum(), seed
         core = shrunk(true, 3)
         changed, would = changed + moved[core].sum(), would + all_of_it[core].sum()
-    assert changed > 0.5 * would  # of all faces together: the parser misses part of a pale brow
+    # of all faces together: the parser finds about half of the brows that a soft swap paints (nose and lips: over 0.8)
+    assert changed > (0.4 if "left brow" in regions else 0.6) * would
 
 
 def test_the_enhancer_sharpens_and_keeps_who_it_is(pack: Pack) -> None:
