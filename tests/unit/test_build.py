@@ -51,9 +51,9 @@ def test_plans_are_built_without_a_gpu_and_left_alone_the_second_time(capsys: py
     arguments = ["tiny", "--arch", "sm89", "--precision", "fp16", "--flavour", "tensorrt_rtx"]
     assert main(arguments) == 0
     rows = last_json(capsys.readouterr().out)["plans"]
-    assert [row["contract"] for row in rows] == ["tiny_detector", "tiny_detector", "tiny_detector", "tiny_refiner"]
-    # the sample clip is 16:9: trimmed to the next multiple of 32, in both passes and on the governor's lower rungs
-    assert [row["shapes"]["image"] for row in rows[:3]] == [[1, 3, 384, 640], [1, 3, 96, 128], [1, 3, 192, 320]]
+    assert [row["contract"] for row in rows] == ["tiny_detector", "tiny_detector", "tiny_refiner"]
+    # the sample clip is 16:9: trimmed to the next multiple of 32, also on the governor's lower rungs
+    assert [row["shapes"]["image"] for row in rows[:2]] == [[1, 3, 384, 640], [1, 3, 192, 320]]
     assert rows[0]["drift_db"] != rows[1]["drift_db"], "each size is measured itself"
     for row in rows:
         assert row["state"] == "built"
@@ -87,7 +87,7 @@ def test_a_spoiled_plan_is_named_by_verify_and_removed_by_prune(capsys: pytest.C
     assert "wanted the SHA-256" in capsys.readouterr().out
     assert main(["list"]) == 0
     assert main(["prune"]) == 0
-    assert "1 of 4 plans removed" in capsys.readouterr().out
+    assert "1 of 3 plans removed" in capsys.readouterr().out
     assert main(["verify"]) == 0
 
 

@@ -168,6 +168,7 @@ def test_the_restorer_runs_as_often_as_the_rung_says() -> None:
 
 def test_plans_are_built_for_every_rung() -> None:
     profile = with_rungs(Rung(detect_size_px=480), Rung(detect_size_px=320, faces=3), Rung(detect_size_px=320, faces=1))
+    profile = dataclasses.replace(profile, detect=dataclasses.replace(profile.detect, second_pass_px=128))
     detector = [shapes["image"] for shapes in shapes_of("detector", find("tiny_detector"), profile, [SIZE])]
     assert detector == [(1, 3, 384, 640), (1, 3, 96, 128), (1, 3, 288, 480), (1, 3, 192, 320)]
     swapper = [shapes["target"][0] for shapes in shapes_of("swapper", find("tiny_swapper"), profile, [SIZE])]
@@ -211,7 +212,7 @@ def test_what_is_held_ready_is_said() -> None:
     governed(say=said.append).close()
     assert said[-1] == (
         "governor: 4 rungs below the profile's own (detect every 2; detect every 3, detect at 320 px; detect every 3, "
-        "detect at 320 px, faces at most 2; detect every 3, detect at 320 px, faces at most 1); held ready: 0.9 MB of "
+        "detect at 320 px, faces at most 2; detect every 3, detect at 320 px, faces at most 1); held ready: 1.1 MB of "
         "detector inputs and outputs, 6 more ways to find in each of 6 slots"
     )
 
