@@ -140,7 +140,7 @@ def test_a_copy_of_the_recipe_goes_to_the_trainer(tmp_path: Path) -> None:
 def test_samples_that_two_networks_share_are_drawn_once(tmp_path: Path) -> None:
     found = planned(read_recipe(), wish(tmp_path, "parser", "occluder", "refiner"))
     mark_drawn("film-refine-12000-1")
-    assert jobs.to_draw(found) == ["part:8000:1:film"]
+    assert jobs.to_draw(found) == ["part:7000:1:film"]
     mark_trained(tmp_path, "parser")
     mark_trained(tmp_path, "occluder")
     assert jobs.to_draw(found) == []
@@ -235,7 +235,7 @@ def test_other_settings_do_not_go_on_with_what_was_begun(
         "began there, name another folder with --out, or remove tiny_parser.* there"
     )
     said = refused(capsys, "parser", "--out", str(tmp_path), "--minutes", "2", "--pictures", "0.5")
-    assert "to say drawn 4000 part of the film look, got 8000 part of the film look; " in said
+    assert "to say drawn 3500 part of the film look, got 7000 part of the film look; " in said
 
 
 # runs
@@ -256,7 +256,7 @@ def test_a_run_draws_trains_measures_and_says_how_to_use_it(
     assert main(["train", "swapper", "--out", str(out)]) == 0  # all is there
     assert made[1].started == []
     said = refused(capsys, "swapper", "--out", str(out), "--minutes", "5")
-    assert "to say minutes 5.0, got 75.0; " in said
+    assert "to say minutes 5.0, got 92.0; " in said
 
 
 def test_a_pause_is_said_and_has_its_exit_code(

@@ -61,15 +61,18 @@ def test_a_network_stands_below_those_it_learns_from() -> None:
     assert found.network("judge").seed != found.network("embedder").seed
 
 
-def test_samples_keep_their_ratio_and_their_looks() -> None:
+def test_samples_keep_their_ratio_and_their_looks(tmp_path: Path) -> None:
     networks = read_recipe().networks
     assert networks["detector"].drawn("cpu", "film", 1, 400) == (
         Drawn("scene", "film", 400, 1), Drawn("room", "film", 100, 1),
     )  # fmt: skip
     assert networks["detector"].drawn("cpu", "film", 1, 80)[1].count == 64
     assert networks["detector"].drawn("cpu", "film", 1, 10)[1].count == 10
-    own, other = networks["restorer"].drawn("cuda:1", "classic", 3)
-    assert (own.look, other.look, own.count, other.count, own.seed) == ("classic", "film", 4000, 2000, 3)
+    both = '[{ kind = "embed", count = 200 }, { kind = "embed", count = 100, look = "other" }] }'
+    text = NETWORK.format(name="e", more="").replace('[{ kind = "embed", count = 200 }] }', both)
+    text = text.replace('[{ kind = "embed", count = 100 }] }', both)
+    own, other = read_recipe(own_recipe(tmp_path, text)).network("e").drawn("cuda:1", "classic", 3)
+    assert (own.look, other.look, own.count, other.count, own.seed) == ("classic", "film", 200, 100, 3)
     assert networks["parser"].looks == ("film",)
     assert networks["swapper"].looks == ("classic", "film")
 
