@@ -150,7 +150,16 @@ class Samples:
         if role == "swapper":
             return self._swapper_inputs()
         if role == "restorer" and "swapper" in self.models:
-            return self._restorer_inputs()
+            restorer = self.models["restorer"].contract
+            return self._swapped_inputs(restorer.inputs["image"], restorer.template)
+        if role == "parser":  # it looks at swapped faces, cut as the swapper's are
+            return self._swapped_inputs(self.models[role].contract.inputs["image"], self._swap_template())
+        if role == "occluder":
+            spec = self.models[role].contract.inputs["image"]
+            return [
+                {"image": self._crop(view, points, spec, self._swap_template()).picture}
+                for view, points in self._points
+            ]
         return [{"image": crop} for crop in self._crops(role, "image")]
 
     def _letterboxed(self) -> Iterator[tuple[F32, Nv12]]:
@@ -207,19 +216,25 @@ class Samples:
         spec = contract.inputs[name]
         return [self._crop(view, points, spec, contract.template).picture for view, points in self._points]
 
+    def _swap_template(self) -> str:
+        if "swapper" not in self.models:
+            raise BuildError("samples: wanted a swapper, whose crops masks look at, got none; name one in the profile")
+        return self.models["swapper"].contract.template
+
     def _crop(self, view: Nv12, points: F32, spec: Spec, template_name: str) -> _Cropped:
-        size, template = int(spec.shape[-1]), load_template(template_name)
+        size, template = int(spec.shape[-2]), load_template(template_name)
         scaled = [(x * size / template.size_px, y * size / template.size_px) for x, y in template.points_px]
         there, back, flags, one = _floats(1, 2, 3), _floats(1, 2, 3), _integers(1), _integers(1)
         one.array[0] = 1
         similarity_into(self.target, HostTensor(points[None]), one, there, back, flags, template_px=scaled)
         crop = _floats(1, 3, size, size)
         crop_into(self.target, view, back, crop, **_normalisation(spec))
-        return _Cropped(crop.array, there, back, one)
+        picture = np.ascontiguousarray(crop.array.transpose(0, 2, 3, 1)) if spec.layout == "nhwc" else crop.array
+        return _Cropped(picture, there, back, one)
 
-    def _restorer_inputs(self) -> Inputs:
+    def _swapped_inputs(self, image: Spec, template: str) -> Inputs:
         """Crops of frames with another's face pasted on: softer than the frames, and all that a restorer looks at."""
-        swapper, restorer = self.models["swapper"], self.models["restorer"].contract
+        swapper = self.models["swapper"]
         session = onnxruntime.InferenceSession(str(swapper.path), providers=["CPUExecutionProvider"])
         spec, output = swapper.contract.inputs["target"], swapper.contract.outputs["output"]
         mask = _floats(int(output.shape[-1]), int(output.shape[-1]))
@@ -236,9 +251,7 @@ class Samples:
                 self.target, HostTensor(face), mask, cut.there, cut.back, cut.one, self._view(own), _integers(1, 4),
                 **_normalisation(output),
             )  # fmt: skip
-            made.append(
-                {"image": self._crop(self._view(own), points, restorer.inputs["image"], restorer.template).picture}
-            )
+            made.append({"image": self._crop(self._view(own), points, image, template).picture})
         return made
 
     def _swapper_inputs(self) -> Inputs:

@@ -178,3 +178,17 @@ def test_a_crowd_is_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "_crops", lambda role, name: [points for _, points in samples._points])
     given = samples.inputs("refiner")
     assert [float(feed["image"][0, 0]) for feed in given] == [0, 5, 10, 15, 20, 25, 30, 35]
+
+
+def test_mask_networks_are_given_what_they_look_at_in_a_run() -> None:
+    roles = ("detector", "embedder", "swapper", "occluder", "parser")
+    samples = Samples(sample_clip(), {role: find(f"tiny_{role}") for role in roles}, count=2)
+    seen = samples.inputs("occluder")
+    assert {feed["image"].shape for feed in seen} == {(1, 256, 256, 3)}
+    assert all(0.0 <= feed["image"].min() and 0.5 < feed["image"].max() <= 1.0 for feed in seen)
+    found = samples.inputs("parser")
+    assert len(found) == len(seen)
+    assert {feed["image"].shape for feed in found} == {(1, 3, 512, 512)}
+    own = Samples(sample_clip(), {"detector": find("tiny_detector"), "parser": find("tiny_parser")}, count=2)
+    with pytest.raises(BuildError, match="samples: wanted a swapper, whose crops masks look at, got none; name one"):
+        own.inputs("parser")
