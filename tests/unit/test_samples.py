@@ -185,7 +185,7 @@ def test_mask_networks_are_given_what_they_look_at_in_a_run() -> None:
     samples = Samples(sample_clip(), {role: find(f"tiny_{role}") for role in roles}, count=2)
     seen = samples.inputs("occluder")
     assert {feed["image"].shape for feed in seen} == {(1, 256, 256, 3)}
-    assert all(0.0 <= feed["image"].min() and 0.5 < feed["image"].max() <= 1.0 for feed in seen)
+    assert all(feed["image"].min() >= 0.0 and 0.5 < feed["image"].max() <= 1.0 for feed in seen)
     found = samples.inputs("parser")
     assert len(found) == len(seen)
     assert {feed["image"].shape for feed in found} == {(1, 3, 512, 512)}
