@@ -78,7 +78,7 @@ Soft, restored and true:
 
 The losses of all runs:
 
-![Loss of each network over minutes](curves.png)
+![Loss of each network over the minutes of its last run](curves.png)
 """
 
 _TRAINING = """

@@ -32,21 +32,6 @@ def tiled(pictures: Sequence[Bytes], columns: int) -> Bytes:
     return np.concatenate([np.concatenate([*row, *[blank] * (columns - len(row))], axis=1) for row in rows])
 
 
-def _dots(image: Bytes, points: npt.NDArray[np.floating], colour: tuple[int, int, int]) -> None:
-    height, width = image.shape[:2]
-    for x, y in np.round(points).astype(int):
-        if 0 <= x < width and 0 <= y < height:
-            image[max(y - 1, 0) : y + 1, max(x - 1, 0) : x + 1] = colour
-
-
-def _frame(image: Bytes, box_xyxy: npt.NDArray[np.floating], colour: tuple[int, int, int]) -> None:
-    height, width = image.shape[:2]
-    x0, x1 = np.clip(np.round(box_xyxy[[0, 2]]).astype(int), 0, width - 1)
-    y0, y1 = np.clip(np.round(box_xyxy[[1, 3]]).astype(int), 0, height - 1)
-    image[y0 : y1 + 1, [x0, x1]] = colour
-    image[[y0, y1], x0 : x1 + 1] = colour
-
-
 def _open(folder: Path, name: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
@@ -55,18 +40,8 @@ def _open(folder: Path, name: str) -> ort.InferenceSession:
 
 def scenes(folder: Path, look: str) -> Bytes:
     """Scenes: the true boxes in white, what the detector found in green, with its points."""
-    pack, shown = Pack(folder, threads=1), []
-    for i in range(8):
-        scene = crops.scene(np.random.default_rng([HELD_OUT, i]), 320, look=look)
-        image = scene.image.copy()
-        found = pack.detect(scene.image, (320,))
-        for box in scene.boxes_xyxy:
-            _frame(image, box, _WHITE)
-        for box, points in zip(found.boxes_xyxy, found.points, strict=True):
-            _frame(image, box, _GREEN)
-            _dots(image, points, _GREEN)
-        shown.append(image)
-    return tiled(shown, 4)
+    pack = Pack(folder, threads=1)
+    return tiled([picture_file.found_scene(pack, look, i, refined=False) for i in range(8)], 4)
 
 
 def crops_with_points(folder: Path, look: str) -> Bytes:
@@ -77,8 +52,8 @@ def crops_with_points(folder: Path, look: str) -> Bytes:
         nchw = (image.astype(np.float32) - 127.5).transpose(2, 0, 1)[None] / 128.0
         found = session.run(None, {"input": nchw})[0][0]
         large = image.repeat(2, 0).repeat(2, 1)
-        _dots(large, 2.0 * truth + 0.5, _WHITE)
-        _dots(large, 2.0 * found + 0.5, _GREEN)
+        picture_file.dots(large, 2.0 * truth + 0.5, _WHITE)
+        picture_file.dots(large, 2.0 * found + 0.5, _GREEN)
         shown.append(large)
     return tiled(shown, 8)
 
@@ -103,7 +78,7 @@ def people(folder: Path, look: str) -> Bytes:
             image = flat[n].copy()
             for inset in range(3):
                 box = np.array([inset, inset, 111 - inset, 111 - inset])
-                _frame(image, box, _GREEN if n // (_NEAREST + 1) == i else _RED)
+                picture_file.frame_box(image, box, _GREEN if n // (_NEAREST + 1) == i else _RED)
             shown.append(image)
     return tiled(shown, 2 * (_NEAREST + 1))
 

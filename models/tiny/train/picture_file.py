@@ -128,7 +128,8 @@ def curves(folder: Path, columns: int = 4) -> Bytes:
     return _grid([_named_panel(path) for path in paths], min(columns, len(paths)))
 
 
-def _frame(image: Bytes, box: npt.NDArray[np.floating], colour: tuple[int, int, int]) -> None:
+def frame_box(image: Bytes, box: npt.NDArray[np.floating], colour: tuple[int, int, int]) -> None:
+    """Draws the outline of a box [4] into a picture, cut at its borders."""
     height, width = image.shape[:2]
     x0, x1 = np.clip(np.round(box[[0, 2]]).astype(int), 0, width - 1)
     y0, y1 = np.clip(np.round(box[[1, 3]]).astype(int), 0, height - 1)
@@ -136,25 +137,28 @@ def _frame(image: Bytes, box: npt.NDArray[np.floating], colour: tuple[int, int, 
     image[[y0, y1], x0 : x1 + 1] = colour
 
 
-def _dots(image: Bytes, points: npt.NDArray[np.floating], colour: tuple[int, int, int], side: int = 2) -> None:
+def dots(image: Bytes, points: npt.NDArray[np.floating], colour: tuple[int, int, int], side: int = 2) -> None:
+    """Draws squares of `side` px round points [n,2] into a picture."""
     for x, y in np.round(points).astype(int) - side // 2:
         image[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = colour
 
 
+def found_scene(pack: Pack, look: str, index: int, *, refined: bool) -> Bytes:
+    """A held-out scene [320,320,3]: truth in white; in green what the detector found, its points perhaps refined."""
+    scene = crops.scene(np.random.default_rng([HELD_OUT, index]), 320, look=look)
+    image = scene.image.copy()
+    found = pack.detect(scene.image, (320,))
+    for box in scene.boxes_xyxy:
+        frame_box(image, box, _WHITE)
+    for box, points in zip(found.boxes_xyxy, found.points, strict=True):
+        frame_box(image, box, _GREEN)
+        dots(image, pack.refine(scene.image, points) if refined else points, _GREEN)
+    return image
+
+
 def scene_grid(pack: Pack, look: str, rows: int = 2, columns: int = 4) -> Bytes:
     """The first held-out scenes: truth in white, what the detector found and its refined points in green."""
-    shown = []
-    for i in range(rows * columns):
-        scene = crops.scene(np.random.default_rng([HELD_OUT, i]), 320, look=look)
-        image = scene.image.copy()
-        found = pack.detect(scene.image, (320,))
-        for box in scene.boxes_xyxy:
-            _frame(image, box, _WHITE)
-        for box, points in zip(found.boxes_xyxy, found.points, strict=True):
-            _frame(image, box, _GREEN)
-            _dots(image, pack.refine(scene.image, points), _GREEN)
-        shown.append(image)
-    return _grid(shown, columns)
+    return _grid([found_scene(pack, look, i, refined=True) for i in range(rows * columns)], columns)
 
 
 def swap_grid(pack: Pack, look: str, pairs: int = 12, columns: int = 2) -> Bytes:
@@ -204,8 +208,8 @@ def label_grid(pack: Pack, faces: int = 8, side: int = 144) -> Bytes:
         if pack.landmarks is not None:
             boxed = parts.boxed_part(np.random.default_rng([HELD_OUT + 7, i]))
             image = boxed.image.copy()
-            _dots(image, boxed.points, _WHITE, 3)
-            _dots(image, pack.points68(boxed.image[None])[0], _GREEN, 4)
+            dots(image, boxed.points, _WHITE, 3)
+            dots(image, pack.points68(boxed.image[None])[0], _GREEN, 4)
             shown["68 points"] = image
         for name, image in shown.items():
             rows.setdefault(name, []).append(restore_pictures.resized(image, side))
