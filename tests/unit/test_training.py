@@ -17,7 +17,7 @@ import pytest
 from models import training
 from models.__main__ import main
 from models.tiny.train import all as pack_run
-from models.tiny.train import folders, jobs
+from models.tiny.train import folders, jobs, store
 from models.tiny.train.all import Runs
 from models.tiny.train.jobs import Wish, planned
 from models.tiny.train.recipe import PACK, Drawn, read_recipe
@@ -47,7 +47,9 @@ def mark_drawn(*names: str) -> None:
     for name in names:
         folder = folders.cache_folder() / name
         folder.mkdir(parents=True)
-        (folder / "complete").touch()
+        look, kind, *_ = name.split("-")
+        for part in [*store._names(store._KINDS[kind], look), "complete"]:
+            (folder / (part if part == "complete" else f"{part}.npy")).touch()
 
 
 def mark_trained(out: Path, name: str, look: str = "film") -> None:

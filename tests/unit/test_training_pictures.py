@@ -80,6 +80,15 @@ def test_what_other_code_began_is_drawn_anew(seven: Path, monkeypatch: pytest.Mo
     assert (draw_seven() == 5).all()
 
 
+def test_what_older_code_drew_is_drawn_anew(seven: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_seven()
+    monkeypatch.setitem(
+        store._KINDS, "embed", lambda rng, look: {"number": np.full(2, 5, np.int64), "place": np.ones(2)}
+    )
+    assert not store.is_drawn("embed", 7, 1, "film")
+    assert set(store.pictures("embed", 7, 1, "film")) == {"number", "place"}
+
+
 def test_another_process_keeps_what_it_draws(seven: Path) -> None:
     other = seven.with_name(f"{seven.name}.{os.getppid()}.part")
     other.mkdir(parents=True)

@@ -98,16 +98,15 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
 - Refiner: five heat maps, soft argmax, smooth L1; crops shaken by up to a tenth of the eye distance a point.
 - Embedder: regresses what shows of the identity parameters, then a fixed random map (192 linear, 320 Fourier features).
   The judge is a second one, of other pictures and another start, that no loss ever asked; it is not part of the pack.
-- Swapper: predicts a gain and an offset for each pixel of the target and areas coloured from the source; L1, L1 of
-  detail and of local means, the energy of detail, a critic in the last part of the run, and the embedder's reading of
-  the result against the source's true parameters. That embedder's own figures flatter the swap; those by the judge, the
-  distance to the exact truth and the pose and mouth figures do not depend on it.
-  Of the packaged file's runs, the first five drew the classic look; the sixth took over what fits and changed the
-  weights of its losses on the way (energy 0.08, then 0.15; the critic in its second half); the last had no critic and a
-  loss of its own for fringes of colour. Detector, refiner and restorer began on the classic look too: their last run
-  alone saw this one. The recipe that `python -m models train` follows, from nothing to the end, was not run on a GPU.
-- Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, rare classes weighted; soft argmax of
-  heat maps, smooth L1.
+- Swapper: reads whose identity the target carries (told exactly in training) and its light, then predicts a gain and an
+  offset for each pixel and areas that share one of each; L1, L1 of detail and of local means; in the second half also
+  the energy of detail, the detail of colour and the embedder's reading of the result against the source's true
+  parameters. That embedder's own figures flatter the swap; those by the judge, the distance to the exact truth and the
+  pose and mouth figures do not depend on it. Its hidden layers, and the parser's, are trained by Muon.
+  Detector, refiner and restorer began on the classic look: their last run alone saw this one. The recipe that
+  `python -m models train` follows, from nothing to the end, was not run on a GPU.
+- Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, the parser's rare classes weighted, and
+  the overlap (Dice) of its classes; soft argmax of heat maps, smooth L1.
 - Restorer: a correction found at a quarter of the side; L1 of pixels, of detail and of slopes. Most swaps that it saw
   carry the target's own identity, whose sharp picture is exact.
 - Lip-sync: an ear that tells six mouth shapes and a face that draws them learn apart, each from exact shapes; squares

@@ -8,11 +8,11 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from models.tables import TableError
 from models.tiny.renderer import LOOKS
 from models.tiny.train import store
 from models.tiny.train.folders import trained_folder
+from models.tiny.train.muon import Muon, hidden_weights
 from models.tiny.train.recipe import Drawn, read_recipe
 
 _HELD_SHARE = 0.5  # of a GPU's free memory that training pictures may take
+_MUON = 2.0  # its rate, in AdamW's
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -181,18 +183,6 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-class Keeper(Protocol):
-    """What learns beside a network and has to survive a pause, such as a critic with its optimiser."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All of it."""
-        ...
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Takes it back."""
-        ...
-
-
 @dataclass(frozen=True)
 class At:
     """Where a run stands when it takes a step: steps done, and the share of the budget spent (0..1)."""
@@ -205,18 +195,32 @@ class _Run:
     """One training run with everything that a pause has to keep."""
 
     def __init__(
-        self, given: argparse.Namespace, network: nn.Module, rate: float, decay: float, beside: Keeper | None
+        self, given: argparse.Namespace, network: nn.Module, decay: float, edges: Sequence[str] | None
     ) -> None:
-        self.given, self.progress, self._beside = given, Progress(), beside
+        self.given, self.progress = given, Progress()
         self.network = network.to(given.device, memory_format=torch.channels_last).train()
         self.average = Average(self.network, decay)
+        self._rate = given.rate * given.learning_rate
+        turned = [] if edges is None else hidden_weights(self.network, edges)
+        own = {id(weight) for weight in turned}
+        rest = [weight for weight in self.network.parameters() if id(weight) not in own]
         fused = given.device.startswith("cuda")
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused
-        )
+        adam = torch.optim.AdamW(rest, lr=self._rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused)
+        self._optimisers = [(adam, 1.0), *([(Muon(turned, self._rate), _MUON)] if turned else [])]
         self._stopped = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
+
+    def learn(self, loss: Tensor, share: float) -> None:
+        """One step down the loss at a share of the full rate."""
+        self.network.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        for optimiser, factor in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self._rate * factor * share
+            optimiser.step()
+        self.average.update()
 
     def _on_stop(self, number: int, frame: object) -> None:
         self._stopped = True
@@ -243,10 +247,9 @@ class _Run:
                 self.network.load_state_dict(saved["network"])
                 self.average.network.load_state_dict(saved["average"])
                 self.average.seen = saved["seen"]
-                self.optimiser.load_state_dict(saved["optimiser"])
+                for (optimiser, _), state in zip(self._optimisers, saved["optimisers"], strict=True):
+                    optimiser.load_state_dict(state)
                 self.progress = saved["progress"]
-                if self._beside is not None:
-                    self._beside.load_state_dict(saved["beside"])
                 print(f"{name}: goes on at step {self.progress.done}", flush=True)
                 return
             print(f"{name}: {self.state_path} is of a run with other settings; this one begins anew", flush=True)
@@ -265,11 +268,10 @@ class _Run:
         """Writes everything; the same command continues from it."""
         saved = {
             "network": self.network.state_dict(), "average": self.average.network.state_dict(),
-            "seen": self.average.seen, "optimiser": self.optimiser.state_dict(), "progress": self.progress,
+            "seen": self.average.seen, "optimisers": [each.state_dict() for each, _ in self._optimisers],
+            "progress": self.progress,
             "given": {key: str(value) for key, value in vars(self.given).items()},
         }  # fmt: skip
-        if self._beside is not None:
-            saved["beside"] = self._beside.state_dict()
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
         part = self.state_path.with_suffix(".part")
         torch.save(saved, part)
@@ -324,16 +326,16 @@ def run(
     decay: float = 0.998,
     every: int = 200,
     keep_every_s: float = 300.0,
-    beside: Keeper | None = None,
+    edges: Sequence[str] | None = None,
 ) -> None:
     """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file.
 
-    beside is what step trains besides the network; a pause keeps it too.
+    With edges, which name the modules that are a network's last layers, Muon trains the matrices before them and AdamW
+    the rest; without, AdamW all.
 
     SIGTERM and Ctrl-C pause: the state is written beside --out, and the same command goes on from there.
     """
-    rate = given.rate * given.learning_rate
-    own = _Run(given, network, rate, decay, beside)
+    own = _Run(given, network, decay, edges)
     own.pick_up(name)
     at, before = own.progress, own.progress.minutes
     began = kept = time.monotonic()
@@ -344,14 +346,8 @@ def run(
         if spent >= 1.0 or own.stopped:
             break
         warm = min(1.0, (at.done + 1) / 150.0)
-        for group in own.optimiser.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent)))
         losses = step(own.network, At(at.done, spent))
-        own.optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        nn.utils.clip_grad_norm_(own.network.parameters(), 5.0)
-        own.optimiser.step()
-        own.average.update()
+        own.learn(losses["loss"], warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent))))
         at.done += 1
         means.add(losses)
         if means.counted == every or at.done == 1:

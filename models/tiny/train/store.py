@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import shutil
@@ -36,7 +37,8 @@ def _one_refine(rng: np.random.Generator, look: str) -> Arrays:
 
 def _one_swap(rng: np.random.Generator, look: str) -> Arrays:
     s = crops.swap_sample(rng, look=look)
-    return {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner}
+    own = s.person.inner
+    return {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner, "owner": own}
 
 
 def _one_scene(rng: np.random.Generator, look: str, indoors: bool = False) -> Arrays:
@@ -96,8 +98,14 @@ def folder_of(kind: str, count: int, seed: int, look: str) -> Path:
 
 
 def is_drawn(kind: str, count: int, seed: int, look: str) -> bool:
-    """Whether all of them are there."""
-    return (folder_of(kind, count, seed, look) / "complete").exists()
+    """Whether all of them are there, with everything that a sample has by now."""
+    folder = folder_of(kind, count, seed, look)
+    return (folder / "complete").exists() and {path.stem for path in folder.glob("*.npy")} == _names(_KINDS[kind], look)
+
+
+@functools.cache
+def _names(draw: Callable[[np.random.Generator, str], Arrays], look: str) -> frozenset[str]:
+    return frozenset(draw(np.random.default_rng(0), look))
 
 
 _Chunk = tuple[str, str, int, int, int, Path]  # kind, look, seed, first, last (not included), folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from pathlib import Path
 
@@ -13,22 +12,24 @@ from torch import Tensor, nn
 from models.tiny.train import identity, onnx_out, session, texture
 from models.tiny.train.embedder import Embedder, Reader
 from models.tiny.train.folders import cache_folder
-from models.tiny.train.layers import Styled
+from models.tiny.train.layers import ConvBlock, Residual, Styled
 
-_HIDDEN = 160
-_COLOURS = 8
-_CONTEST = 0.55  # share of the budget after which the critic speaks: before it, shapes and colours are learnt
-_ENERGY, _FRINGE, _DOUBT, _APART = 0.12, 20.0, 0.08, 0.5  # weights beside the distances to the truth
+_HIDDEN = 128
+_LIGHT = 32  # numbers about a target that are nobody's identity: its light above all
+_COLOURS = 12
+_POLISH = 0.55  # share of the budget after which the slower losses join: reading who it is, and the energy of detail
+_WEIGHTS = {"pixel": 4.0, "detail": 5.0, "coarse": 4.0, "known": 0.3, "who": 2.0, "energy": 0.12, "fringe": 20.0}
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
 class Swapper(nn.Module):  # type: ignore[misc]
     """target [n,3,128,128] 0..1 and source latent [n,512] -> [n,3,128,128].
 
-    The network predicts, for every pixel and channel, a gain on the target and an offset: skin keeps the target's
-    shading and texture under another tone, and what is not face (gain 1, offset 0) passes through unharmed. Colours
-    that depend on the source alone (skin, iris, lips, brows) come from a palette, one colour an area: a few numbers
-    that every pixel of an area teaches, where a tint spread over all layers was drowned in noise.
+    The network first reads the target: whose identity it carries, which training tells it exactly, and its light. Both
+    people and the light then style the layers that paint. These predict, for every pixel and channel, a gain on the
+    target and an offset: skin keeps the target's shading and texture under another tone, and what is not face (gain 1,
+    offset 0) passes through unharmed. What an area of the face has in common (skin, iris, lips, brows, beard) comes
+    from a palette, one gain and one colour an area: a few numbers that every pixel of an area teaches.
     """
 
     def __init__(self, look: str = "classic") -> None:
@@ -37,40 +38,42 @@ class Swapper(nn.Module):  # type: ignore[misc]
         style = _HIDDEN + known
         self.identity = nn.Linear(identity.EMBEDDING, known)
         self.identity.requires_grad_(False)  # solved, see start_from
-        self.hidden = nn.Sequential(nn.Linear(known, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU())
+        self.enter = ConvBlock(14, 48)
+        self.down32 = nn.Sequential(ConvBlock(48, 64, 2), Residual(64))
+        self.down16 = nn.Sequential(ConvBlock(64, 96, 2), Residual(96), Residual(96))
+        # Flattened, not pooled: where something is says what it is.
+        self.gather = nn.Sequential(
+            nn.AvgPool2d(2), nn.Conv2d(96, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 64, 160), nn.ReLU()
+        )
+        self.known, self.light = nn.Linear(160, known), nn.Linear(160, _LIGHT)
+        self.hidden = nn.Sequential(nn.Linear(2 * known + _LIGHT, 192), nn.ReLU(), nn.Linear(192, _HIDDEN), nn.ReLU())
         for layer in (self.hidden[0], self.hidden[2]):
             nn.init.kaiming_normal_(layer.weight)
-        self.enter = nn.Sequential(nn.Conv2d(14, 48, 3, 1, 1), nn.ReLU())
-        self.down32 = nn.Sequential(nn.Conv2d(48, 64, 3, 2, 1), nn.ReLU())
-        self.at32 = nn.ModuleList([Styled(64, style) for _ in range(2)])
-        self.down16 = nn.Sequential(nn.Conv2d(64, 96, 3, 2, 1), nn.ReLU())
-        self.at16 = nn.ModuleList([Styled(96, style) for _ in range(4)])
+        self.at16 = nn.ModuleList([Styled(96, style) for _ in range(3)])
         self.up32 = nn.Sequential(nn.Conv2d(96, 256, 1), nn.PixelShuffle(2))
         self.join32 = nn.Sequential(nn.Conv2d(128, 64, 1), nn.ReLU())
         self.back32 = nn.ModuleList([Styled(64, style) for _ in range(2)])
         self.up64 = nn.Sequential(nn.Conv2d(64, 192, 1), nn.PixelShuffle(2))
         self.join64 = nn.Sequential(nn.Conv2d(96, 48, 1), nn.ReLU())
         self.back64 = nn.ModuleList([Styled(48, style) for _ in range(2)])
-        self.leave = nn.Conv2d(48, 24, 3, 1, 1)
-        nn.init.normal_(self.leave.weight, 0.0, 0.01)
-        nn.init.zeros_(self.leave.bias)
-        self.areas = nn.Conv2d(48, 4 * _COLOURS, 3, 1, 1)
-        self.palette = nn.Linear(style, 3 * _COLOURS)
-        nn.init.normal_(self.palette.weight, 0.0, 0.01)
-        nn.init.zeros_(self.palette.bias)
+        self.leave = nn.Conv2d(48, 4 * (6 + _COLOURS), 3, 1, 1)
+        self.palette = nn.Linear(style, 6 * _COLOURS)
+        for last in (self.leave, self.palette):
+            nn.init.normal_(last.weight, 0.0, 0.01)
+            nn.init.zeros_(last.bias)
         y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
         self.register_buffer("place", torch.stack([x, y])[None])
 
-    def forward(self, target: Tensor, source: Tensor) -> Tensor:
-        """See the class; not clipped."""
+    def both(self, target: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """The swap, not clipped, and the target's visible identity parameters [n,k] as the network reads them."""
         who = self.identity(source) * (1.0 / _SPREAD)
-        style = torch.cat([who, self.hidden(who)], 1)
         place = self.place.expand(target.shape[0], -1, -1, -1)
         e64 = self.enter(torch.cat([nn.functional.pixel_unshuffle(target - 0.5, 2), place], 1))
         e32 = self.down32(e64)
-        for block in self.at32:
-            e32 = block(e32, style)
         x = self.down16(e32)
+        seen = self.gather(x)
+        known = self.known(seen)
+        style = torch.cat([who, self.hidden(torch.cat([who, known * (1.0 / _SPREAD), self.light(seen)], 1))], 1)
         for block in self.at16:
             x = block(x, style)
         x = self.join32(torch.cat([self.up32(x), e32], 1))
@@ -80,10 +83,14 @@ class Swapper(nn.Module):  # type: ignore[misc]
         for block in self.back64:
             x = block(x, style)
         out = nn.functional.pixel_shuffle(self.leave(x).float(), 2)
-        areas = torch.sigmoid(nn.functional.pixel_shuffle(self.areas(x).float(), 2)).flatten(2)
-        colours = self.palette(style).float().view(-1, 3, _COLOURS)
-        tint = torch.bmm(colours, areas).view(-1, 3, target.shape[2], target.shape[3])
-        return target * (1.0 + 2.0 * out[:, :3]) + out[:, 3:] + tint
+        areas = torch.sigmoid(2.0 * out[:, 6:]).flatten(2)
+        colours = self.palette(style).float().view(-1, 6, _COLOURS)
+        whole = out[:, :6] + torch.bmm(colours, areas).view(-1, 6, target.shape[2], target.shape[3])
+        return target * (1.0 + whole[:, :3]) + whole[:, 3:], known
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        """See the class; not clipped."""
+        return self.both(target, source)[0]
 
 
 class Published(nn.Module):  # type: ignore[misc]
@@ -141,10 +148,6 @@ def start_from(network: Swapper, latent: Tensor, goal: Tensor) -> float:
     return 1.0 - float(left)
 
 
-def _detail(x: Tensor) -> Tensor:
-    return x - nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
-
-
 def _coarse(difference: Tensor) -> Tensor:
     """Error of local means at four sizes: a tint that is small at every pixel is large here, and is learnt early."""
     return torch.stack([nn.functional.avg_pool2d(difference, size).abs().mean() for size in (4, 8, 16, 32)]).sum()
@@ -164,33 +167,23 @@ def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device
     return torch.from_numpy(np.load(kept))
 
 
-def _arguments() -> argparse.Namespace:
-    def more(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--critic-from", type=float, default=_CONTEST, help="share of the budget after which it learns; 1 = never"
-        )
-
-    given = session.arguments("swapper", more)
-    given.embedder = Path(given.out).with_name("tiny_embedder.pt")
-    return given
-
-
 def main() -> None:
     """python -m models.tiny.train.swapper; needs the embedder's checkpoint (tiny_embedder.pt beside --out)."""
-    given = _arguments()
+    given = session.arguments("swapper")
+    checkpoint = Path(given.out).with_name("tiny_embedder.pt")
     data = session.samples(given, "swap")
-    embedder = load_embedder(given.embedder, given.device, given.look)
+    embedder = load_embedder(checkpoint, given.device, given.look)
     goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look))
-    seen = latents(_embed_all(given.embedder, embedder, data["source"], given.device))
+    seen = latents(_embed_all(checkpoint, embedder, data["source"], given.device))
     clean = latents(embedder.cpu().features(goal))
     embedder.to(given.device)
     network = Swapper(given.look)
     print(f"swapper: identity from latents at the start, R2 {start_from(network, seen, goal):.3f}", flush=True)
     shelf = session.Shelf({name: np.asarray(data[name]) for name in ("target", "truth", "mask")}, given.device)
-    goal, clean, seen = (part.to(given.device) for part in (goal, clean, seen))
+    owner = torch.from_numpy(identity.visible(np.asarray(data["owner"], np.float32), given.look))
+    goal, owner, clean, seen = (part.to(given.device) for part in (goal, owner, clean, seen))
     order = session.batches(len(goal), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 5)
-    contest = texture.Contest(given.device)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
         pick = next(order)
@@ -200,30 +193,26 @@ def main() -> None:
         exact = torch.from_numpy(rng.random((len(pick), 1)) < 0.25).to(given.device)
         latent = torch.where(exact, clean[rows], seen[rows])
         with session.mixed(given.device):
-            out = network(target.contiguous(memory_format=torch.channels_last), latent)
-        error, fine = (out - truth).abs(), (_detail(out) - _detail(truth)).abs()
+            out, known = network.both(target.contiguous(memory_format=torch.channels_last), latent)
+        fine = texture.detail(truth)
         # Where swap and target differ most (eyes, brows, lips, beard) is where a mistake shows most.
-        changed = _detail(truth - target).abs().mean(1, keepdim=True)
+        changed = (fine - texture.detail(target)).abs().mean(1, keepdim=True)
         weight = 1.0 + 3.0 * mask + (20.0 * changed).clamp(max=4.0)
-        pixel, detail = (weight * error).mean(), (weight * fine).mean()
-        with session.mixed(given.device):
-            read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
-        who = nn.functional.smooth_l1_loss(read.float(), goal[rows], beta=0.15)
-        coarse = _coarse((out - truth) * (0.3 + mask))
-        energy = texture.energy_loss(out, truth, mask)
-        fringe = texture.fringe_loss(out, truth, mask)
-        total = 4.0 * pixel + 5.0 * detail + 2.0 * who + 4.0 * coarse + _ENERGY * energy + _FRINGE * fringe
-        told = {"pixel": pixel, "detail": detail, "who": who, "coarse": coarse, "energy": energy, "fringe": fringe}
-        if at.spent > given.critic_from:
-            ramp = min(1.0, (at.spent - given.critic_from) / 0.1)
+        told = {
+            "pixel": (weight * (out - truth).abs()).mean(),
+            "detail": (weight * (texture.detail(out) - fine).abs()).mean(),
+            "coarse": _coarse((out - truth) * (0.3 + mask)),
+            "known": nn.functional.smooth_l1_loss(known.float(), owner[rows], beta=0.15),
+        }
+        if at.spent > _POLISH:
             with session.mixed(given.device):
-                told["critic"] = contest.learn(out, truth, target, mask)
-                doubt, apart = contest.press(out, truth, target, mask)
-            total = total + ramp * (_DOUBT * doubt + _APART * apart)
-            told |= {"doubt": doubt, "apart": apart}
-        return {"loss": total, **told}
+                read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
+            told["who"] = nn.functional.smooth_l1_loss(read.float(), goal[rows], beta=0.15)
+            told["energy"] = texture.energy_loss(out, truth, mask)
+            told["fringe"] = texture.fringe_loss(out, truth, mask)
+        return {"loss": torch.stack([_WEIGHTS[name] * loss for name, loss in told.items()]).sum(), **told}
 
-    session.run("swapper", given, network, step, export, beside=contest)
+    session.run("swapper", given, network, step, export, edges=("leave", "palette", "known", "light", "identity"))
 
 
 if __name__ == "__main__":

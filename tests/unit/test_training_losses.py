@@ -1,0 +1,79 @@
+"""What the networks are trained by, with PyTorch: the losses' arithmetic and Muon's steps."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch (the extra train) is not installed")
+
+from models.tiny.train import parser, texture  # noqa: E402
+from models.tiny.train.muon import Muon, hidden_weights, orthogonal  # noqa: E402
+
+
+@pytest.mark.parametrize("shape", [(24, 90), (90, 24)])
+def test_a_muon_step_is_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    torch.manual_seed(1)
+    stretched = torch.randn(shape) @ torch.diag(torch.logspace(-1.0, 1.0, shape[1]))
+    values = torch.linalg.svdvals(orthogonal(stretched))
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    assert torch.linalg.svdvals(stretched).max() / torch.linalg.svdvals(stretched).min() > 10
+
+
+def test_muon_finds_a_matrix_and_goes_on_from_its_state() -> None:
+    torch.manual_seed(2)
+    wanted, inputs = torch.randn(32, 32), torch.randn(256, 32)
+
+    def left(network: Any, optimiser: Muon, steps: int) -> float:
+        for _ in range(steps):
+            optimiser.zero_grad()
+            loss = ((network(inputs) - inputs @ wanted.T) ** 2).mean()
+            loss.backward()
+            optimiser.step()
+        return float(loss.detach())
+
+    network = torch.nn.Linear(32, 32, bias=False)
+    optimiser = Muon(hidden_weights(network, ()), 0.1)
+    assert left(network, optimiser, 1) > 20.0
+    begun = left(network, optimiser, 150)
+    assert begun < 1.0
+    again = torch.nn.Linear(32, 32, bias=False)
+    again.load_state_dict(network.state_dict())
+    later = Muon(hidden_weights(again, ()), 0.1)
+    later.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    assert left(again, later, 20) == left(network, optimiser, 20)
+
+
+def test_muon_leaves_edges_and_small_things_to_adamw() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3), torch.nn.BatchNorm2d(16), torch.nn.Conv2d(16, 8, 3), torch.nn.Linear(64, 64)
+    )
+    assert [tuple(weight.shape) for weight in hidden_weights(network, ())] == [(16, 3, 3, 3), (64, 64)]
+    assert [tuple(weight.shape) for weight in hidden_weights(network, ("3",))] == [(16, 3, 3, 3)]
+
+
+def test_detail_is_what_a_mean_of_25_leaves() -> None:
+    x = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(3))
+    mean = torch.nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
+    assert torch.allclose(texture.detail(x), x - mean, atol=1e-6)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_quarter_of_the_enlarged_logits_is_what_enlarging_gives(row: int, column: int) -> None:
+    logits = torch.randn(2, 19, 12, 16, generator=torch.Generator().manual_seed(4))
+    whole = torch.nn.functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+    assert torch.allclose(parser._at_phase(logits, row, column), whole[:, :, row::2, column::2], atol=1e-5)
+
+
+def test_overlap_counts_a_small_class_as_much_as_a_large_one() -> None:
+    classes = torch.zeros(1, 20, 20, dtype=torch.long)
+    classes[0, 4:6, 4:6] = 2
+    right = torch.full((1, 19, 20, 20), -20.0).scatter_(1, classes[:, None], 20.0)
+    assert parser._overlap_loss(right, classes) < 1e-3
+    without = torch.full((1, 19, 20, 20), -20.0)
+    without[:, 0] = 20.0
+    assert 0.49 < parser._overlap_loss(without, classes) < 0.52
