@@ -380,7 +380,8 @@ def _open_enhance(backend: Backend, profile: Profile, sessions: dict[str, Sessio
     session, options = sessions["restorer"], profile.enhance
     way = restorer_way(session.contract, options)
     blend = way.blend if options.blend is None else options.blend
-    return Enhance(backend, session, way, blend, profile.track.faces, track_slots)
+    occluder = sessions["occluder"] if "occlusion" in profile.mask.kinds else None
+    return Enhance(backend, session, way, blend, profile.track.faces, track_slots, occluder)
 
 
 def _open_mask(

@@ -93,19 +93,20 @@ def keep_residual_into(
     """Keep mask * (after - before) of k faces in the slots of their tracks, as codes of a frame of `colour`.
 
     before float32 [k,3,S,S], after float32 [k,3,R,R] with R a multiple of S, whose px are averaged down; mask
-    float32 [S,S]. A px with a value that is no number is kept as no change. Rows from ``placed.count`` on leave
-    their slots alone.
+    float32 [S,S] for all faces, or [k,S,S]. A px with a value that is no number is kept as no change. Rows from
+    ``placed.count`` on leave their slots alone.
     """
     where = "keep_residual_into"
     k, _, size, _ = before_nchw.shape if len(before_nchw.shape) == 4 else (0, 0, 1, 0)
     wide = after_nchw.shape[-1]
     if wide % size:
         raise ValueError(f"{where}: wanted an output side that is a multiple of {size} px, got {wide}; resize it first")
-    rooms = residuals.kept.shape[0]
+    rooms, per_face = residuals.kept.shape[0], len(mask.shape) == 3
     args = (
         pointer(where, before_nchw, "float32", (k, 3, size, size)),
         pointer(where, after_nchw, "float32", (k, 3, wide, wide)),
-        pointer(where, mask, "float32", (size, size)),
+        pointer(where, mask, "float32", (k, size, size) if per_face else (size, size)),
+        ctypes.c_int(size * size if per_face else 0),
         _rows(where, placed.slots, k),
         pointer(where, placed.count, "int32", (1,)),
         colour_arg(colour),

@@ -26,15 +26,17 @@ __device__ __forceinline__ Rgb colour_at(const float* plane, long long step, con
     return out;
 }
 
-// One block a crop row and face. An output that is `ratio` times as wide is averaged down to the crop's px.
+// One block a crop row and face. An output that is `ratio` times as wide is averaged down to the crop's px. Masks lie
+// `stride` values apart, 0 where all faces share one.
 extern "C" __global__ void residual_keep(
-        const float* before, const float* after, const float* mask, const int* slots, const int* count, Colour c,
-        Norm from_before, Norm from_after, int size, int ratio, int rooms, float* kept) {
+        const float* before, const float* after, const float* mask, int stride, const int* slots, const int* count,
+        Colour c, Norm from_before, Norm from_after, int size, int ratio, int rooms, float* kept) {
     const int face = blockIdx.z, y = blockIdx.x, wide = size * ratio;
     if (face >= *count || slots[face] < 0 || slots[face] >= rooms) return;
     const long long plane = (long long)size * size, plane_after = (long long)wide * wide;
     const float* old_row = before + 3 * plane * face + (long long)y * size;
     const float* new_rows = after + 3 * plane_after * face + (long long)y * ratio * wide;
+    const float* under = mask + (long long)stride * face + (long long)y * size;
     float* row = kept + LEAF * (plane * slots[face] + (long long)y * size);
     for (int x = threadIdx.x; x < size; x += blockDim.x) {
         const Rgb old = colour_at(old_row + x, plane, from_before);
@@ -48,7 +50,7 @@ extern "C" __global__ void residual_keep(
             b += p.b;
         }
         // A value that is no number changes nothing: a spoilt output must not paint a face black.
-        const float share = is_finite(sound) ? mask[(long long)y * size + x] : 0.0f;
+        const float share = is_finite(sound) ? under[x] : 0.0f;
         const float part = 1.0f / (float)(ratio * ratio);
         Rgb change;
         change.r = share * (r * part - old.r);

@@ -211,7 +211,10 @@ class Cases:
         )
         pixels, weights = Pixels(ZEROS, (255.0,) * 3), self.zeros(k, dtype="float32")
         after, mask = self.f32(k, 3, 2 * size, 2 * size), self.f32(size, size)
-        launch.keep_residual_into(t, crops, after, mask, placed, held, colour=Colour(), before=pixels, after=pixels)
+        for under in (mask, self.f32(k, size, size)):
+            launch.keep_residual_into(
+                t, crops, after, under, placed, held, colour=Colour(), before=pixels, after=pixels
+            )
         for fresh in (True, False):
             launch.weigh_residual_into(t, frame, placed, held, weights, template_px=TEMPLATE, fresh=fresh)
             launch.add_residual_into(t, frame, placed, held, weights, self.zeros(k, 4), blend=0.8)

@@ -5,6 +5,9 @@ crop holds, one way serves every swapper and lip-sync generator, and it restores
 writes no picture back but the change alone (the restored crop less the crop, under the restorer's own mask): a frame
 keeps its own detail where a large face was cropped small, and a frame that is restored and one that is not go through
 the same last kernel, so that no step shows between them.
+
+With an occlusion mask it restores, as facefusion does, only what is seen of the face: what a hand hides has no change
+of its own, and a change of the hand's must not be added where the hand no longer is.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy.typing as npt
 from engine.backends.base import Backend, Session
 from engine.frame import Buffer, Frame, held_buffer
 from engine.stages.crop import Crop
+from engine.stages.seen import Occlusion
 from kernels.launch import (
     Pixels,
     Placed,
@@ -26,6 +30,7 @@ from kernels.launch import (
     add_residual_into,
     box_mask_into,
     keep_residual_into,
+    min_masks_into,
     weigh_residual_into,
 )
 from models.facts import PasteFacts
@@ -40,10 +45,18 @@ class Enhance:
     `way` says how the restorer's crop is cut and pasted, `blend` (0..1) how much of its change is added. `track_slots`
     is the number of track slots: 16 S^2 bytes are kept for each, S the side of the crop. `rectangles[k]` int32 [k, 4]
     holds x0, y0, x1, y1 px of the last call, ends excluded; `weights[k]` float32 [k] how much of the change held.
+    `occluder` is the network of the occlusion mask, where the profile has one.
     """
 
     def __init__(
-        self, backend: Backend, session: Session, way: PasteFacts, blend: float, capacity: int, track_slots: int
+        self,
+        backend: Backend,
+        session: Session,
+        way: PasteFacts,
+        blend: float,
+        capacity: int,
+        track_slots: int,
+        occluder: Session | None = None,
     ) -> None:
         self.backend, self.session, self.blend = backend, session, blend
         border = _border(way)
@@ -52,6 +65,7 @@ class Enhance:
         made = backend.allocate(Spec("float32", (capacity, 3, *output.shape[-2:]), layout="nchw"))
         self.outputs = [made.rows(0, k) for k in range(capacity + 1)]
         self.mask = _mask(backend, way, size_px)
+        self.occlusion = Occlusion(backend, occluder, self.crop, capacity) if occluder is not None else None
         self.residuals = Residuals(
             kept=backend.allocate(Spec("float32", (track_slots, size_px, size_px, 4))),
             poses=backend.allocate(Spec("float32", (track_slots, 12))),
@@ -67,6 +81,8 @@ class Enhance:
         """Bind these face counts ahead."""
         for k in face_counts:
             self.session.prepare({"image": self.crop.inputs[k]}, {"output": self.outputs[k]})
+        if self.occlusion is not None:
+            self.occlusion.prepare(face_counts)
 
     def forget(self) -> None:
         """What is kept belongs to nobody any more."""
@@ -86,7 +102,7 @@ class Enhance:
                 self.backend,
                 image,
                 self.outputs[k],
-                self.mask,
+                self._masks(frame, k),
                 placed,
                 self.residuals,
                 colour=frame.view.colour,
@@ -107,6 +123,14 @@ class Enhance:
         add_residual_into(
             self.backend, frame.view, placed, self.residuals, self.weights[k], self.rectangles[k], blend=self.blend
         )
+
+    def _masks(self, frame: Frame, k: int) -> Buffer:
+        """The restorer's own mask for all faces, or [k, S, S] with what is seen of each."""
+        if self.occlusion is None:
+            return self.mask
+        seen = self.occlusion(frame, k)
+        min_masks_into(self.backend, [self.mask, seen], seen)
+        return seen
 
 
 def _border(way: PasteFacts) -> Literal["replicate"] | Triple:

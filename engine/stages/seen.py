@@ -78,7 +78,7 @@ class Occlusion:
         self.judge.prepare(face_counts)
 
     def __call__(self, frame: Frame, k: int) -> Buffer:
-        """Masks [k, S, S] of the faces that the crop stage cut; the frame has to be as it came in."""
+        """Masks [k, S, S] of the faces that the crop stage cut from this frame."""
         judge = self.judge
         rescale_matrices_into(
             self.backend,

@@ -106,20 +106,22 @@ def upright(scale: float = 1.0, middle: tuple[float, float] = (60.0, 50.0)) -> A
     return frame_from_crop(scale, 0, middle, SIZE)[None]
 
 
+@pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("ratio", [1, 2])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("colour", COLOURS[:6])
 def test_what_is_kept_is_the_twins(
-    device: Device, rng: np.random.Generator, colour: Colour, order: Any, ratio: int
+    device: Device, rng: np.random.Generator, colour: Colour, order: Any, ratio: int, own: bool
 ) -> None:
     picture = noise(rng, 64, 48, colour)
     one = scene(device, picture, np.concatenate([upright(), upright(0.7)]), slots=[3, 0])
     before = rng.uniform(-1.2, 1.2, (2, 3, SIZE, SIZE))
     after = rng.uniform(-1.2, 1.2, (2, 3, ratio * SIZE, ratio * SIZE))
-    mask = rng.random((SIZE, SIZE))
+    mask = rng.random((2, SIZE, SIZE) if own else (SIZE, SIZE))
     kept = one.keep(before, after, mask, Pixels(MEAN, STD, order))
     for face, slot in enumerate((3, 0)):
-        wanted = reference_residual.residual_keep(before[face], after[face], mask, picture, MEAN, STD, order)
+        under = mask[face] if own else mask
+        wanted = reference_residual.residual_keep(before[face], after[face], under, picture, MEAN, STD, order)
         assert np.abs(kept[slot] - wanted).max() < 2e-3  # float32 on codes of up to 255
     assert np.abs(kept[3, ..., :3]).max() > 50
     assert not kept[[1, 2, 4]].any()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import engine
 from build_engines.samples import Samples
@@ -239,6 +239,7 @@ CASES: dict[str, tuple[Profile, str, dict[str, Any]]] = {
     "with a refiner": (tiny(every=2), "leftmost", {}),
     "without reuse, by likeness": (tiny(every=2, reuse=False), f"like={SAMPLE / 'person_1.png'}", {}),
     "networks outside the graphs": (tiny(refiner=False, every=2), "all", {"in_graph": False}),
+    "under an occlusion mask": (load_profile("tiny_sharp"), "all", {}),
 }
 
 
@@ -383,6 +384,38 @@ def test_an_output_of_twice_the_side_is_averaged_and_the_border_has_the_ways_col
     mask = cpu.to_host(stage.mask)
     assert (mask[0, 256], mask[256, 511], mask[256, 256]) == (0.0, 0.0, 1.0)
     assert abs(mask[256, 10] - 10 / 25) < 1e-6  # 5 % of 512 are 25 px
+
+
+def test_under_an_occlusion_mask_only_what_is_seen_is_restored(cpu: Backend, tmp_path: Path) -> None:
+    """A mask network that sees the left half of every crop, and a restorer that brightens all of it."""
+    brighter = helper.make_node("Constant", [], ["more"], value_floats=[0.4])
+    model = network(
+        "gfpgan_1.4", tmp_path / "g.onnx", [brighter, helper.make_node("Add", ["input", "more"], ["output"])],
+        {"input": PICTURE}, 512,
+    )  # fmt: skip
+    left = np.zeros((1, 256, 256, 1), np.float32)
+    left[:, :, :128] = 1.0
+    halves = helper.make_node("Constant", [], ["left"], value=numpy_helper.from_array(left))
+    nothing = [helper.make_node("Sub", ["input", "input"], ["zero"]), helper.make_node("ReduceSum", ["zero"], ["none"])]
+    graph = helper.make_graph(
+        [halves, *nothing, helper.make_node("Add", ["left", "none"], ["output"])],
+        "xseg",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 256, 256, 3])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 256, 256, 1])],
+    )
+    file = tmp_path / "x.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(file))
+    occluder = ModelFile(load_contract("xseg_1"), file, "0" * 64, {"image": "input", "mask": "output"})
+    way = restorer_way(model.contract, Options())
+    stage = Enhance(cpu, cpu.open_session(model), way, 1.0, 2, 4, cpu.open_session(occluder))
+    stage.prepare([1, 2])
+    frame = one_face(cpu, POINTS)
+    stage(frame, 2, restore=True)
+    row = frame.planes()[0][245].astype(int)
+    assert row[290] - 100 > 25
+    assert (row[335:400] == 100).all()
+    stage(frame, 2, restore=False)
+    assert (frame.planes()[0][245, 335:400] == 100).all()
 
 
 def test_ways_that_do_not_run_are_refused_by_name() -> None:

@@ -113,7 +113,7 @@ def main() -> None:
         loss = nn.functional.smooth_l1_loss(out.float(), goal[torch.from_numpy(pick)], beta=0.15)
         return {"loss": loss}
 
-    session.run(given.network, given, Reader(given.look), step, export)
+    session.run(given.network, given, Reader(given.look), step, export, edges=("head.3",))
 
 
 if __name__ == "__main__":

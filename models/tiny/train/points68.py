@@ -89,7 +89,7 @@ def main() -> None:
             "error": off.norm(dim=2).mean(),
         }
 
-    session.run("points68", given, Points68(), step, export)
+    session.run("points68", given, Points68(), step, export, edges=("head",))
 
 
 if __name__ == "__main__":

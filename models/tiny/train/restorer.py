@@ -197,7 +197,7 @@ def main() -> None:
         edge = torch.stack([(a - b).abs().mean() for a, b in zip(_slopes(out), _slopes(sharp), strict=True)]).sum()
         return {"loss": pixel + 2.0 * detail + 0.5 * edge, "pixel": pixel, "detail": detail, "edge": edge}
 
-    session.run("restorer", given, Restorer(), step, export)
+    session.run("restorer", given, Restorer(), step, export, edges=("leave",))
 
 
 if __name__ == "__main__":
