@@ -69,13 +69,13 @@ def write(
     path: Path,
     last: tuple[str, np.ndarray] | None = None,
 ) -> None:
-    """Exports, checks and saves. `last` is a named array that no node uses, put last of the initializers (emap)."""
+    """Exports, checks and saves. `last`: a named array that no node uses, the last initializer, in FP16 too (emap)."""
     model = _traced(network, example, inputs, outputs, axes)
     for name in outputs:  # the exporter refuses names that begin with a digit
         _rename(model.graph, f"out_{name}", name)
     _halve(model.graph)
     if last is not None:
-        model.graph.initializer.append(numpy_helper.from_array(last[1], last[0]))
+        model.graph.initializer.append(numpy_helper.from_array(last[1].astype(np.float16), last[0]))
     model.producer_name, model.producer_version = "face-engine models.tiny", "1"
     model.doc_string = "Trained on drawn faces only; see models/tiny/CARD.md"
     model.ir_version = 8

@@ -9,12 +9,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from models.tiny.renderer import LOOKS, random_inner
+from models.tiny.renderer import LOOKS, labels, random_inner
 from models.tiny.train import crops, mouths, parts, restore_pictures, voices
 from models.tiny.train.folders import cache_folder
 
@@ -37,8 +38,10 @@ def _one_refine(rng: np.random.Generator, look: str) -> Arrays:
 
 def _one_swap(rng: np.random.Generator, look: str) -> Arrays:
     s = crops.swap_sample(rng, look=look)
-    own = s.person.inner
-    return {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner, "owner": own}
+    people = (s.person, replace(s.person, inner=s.inner))
+    points = np.stack([labels(person, s.view, 98).points_px for person in people]).astype(np.float32)
+    whole = {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner}
+    return {**whole, "points": points}  # px of the target and of the truth
 
 
 def _one_scene(rng: np.random.Generator, look: str, indoors: bool = False) -> Arrays:
