@@ -98,13 +98,16 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
 - Refiner: five heat maps, soft argmax, smooth L1; crops shaken by up to a tenth of the eye distance a point.
 - Embedder: regresses what shows of the identity parameters, then a fixed random map (192 linear, 320 Fourier features).
   The judge is a second one, of other pictures and another start, that no loss ever asked; it is not part of the pack.
-- Swapper: reads whose identity the target carries (told exactly in training) and its light, then predicts a gain and an
-  offset for each pixel and areas that share one of each; L1, L1 of detail and of local means; in the second half also
-  the energy of detail, the detail of colour and the embedder's reading of the result against the source's true
-  parameters. That embedder's own figures flatter the swap; those by the judge, the distance to the exact truth and the
-  pose and mouth figures do not depend on it. Its hidden layers, and the parser's, are trained by Muon.
-  Detector, refiner and restorer began on the classic look: their last run alone saw this one. The recipe that
+- Swapper: finds the target's 98 points and where the source's identity would have them (both told exactly in training)
+  and draws them for its painting layers; these predict a gain and an offset for each pixel, and areas that share one of
+  each. L1, L1 of detail and of local means; late in a run also the energy of detail, the detail of colour and the
+  embedder's reading of the result against the source's true parameters. That embedder's own figures flatter the swap;
+  those by the judge, the distance to the exact truth and the pose and mouth figures do not depend on it.
+  The packaged file's first runs, five on the classic look and two on this one, were of a network without points; the
+  last took over what they had learnt. Detector, refiner and restorer began on the classic look too. The recipe that
   `python -m models train` follows, from nothing to the end, was not run on a GPU.
+- Hidden layers are trained by Muon in the parser, in the 68 points, and in the last runs of swapper, embedder and
+  restorer; everything else, and the other networks, by AdamW.
 - Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, the parser's rare classes weighted, and
   the overlap (Dice) of its classes; soft argmax of heat maps, smooth L1.
 - Restorer: a correction found at a quarter of the side; L1 of pixels, of detail and of slopes. Most swaps that it saw
