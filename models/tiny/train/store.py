@@ -40,7 +40,7 @@ def _one_swap(rng: np.random.Generator, look: str) -> Arrays:
     s = crops.swap_sample(rng, look=look)
     people = (s.person, replace(s.person, inner=s.inner))
     points = np.stack([labels(person, s.view, 98).points_px for person in people]).astype(np.float32)
-    whole = {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner}
+    whole: Arrays = {"target": s.target, "truth": s.truth, "source": s.source, "mask": s.mask, "inner": s.inner}
     return {**whole, "points": points}  # px of the target and of the truth
 
 
