@@ -25,7 +25,7 @@ _LINES = (
 )  # fmt: skip
 _EDGES = ("leave", "areas", "palette", "gains", "points", "unbend", "identity")
 _POLISH = 0.55  # share of the budget after which the slower losses join: reading who it is, and the energy of detail
-_WEIGHTS = {"pixel": 4.0, "detail": 5.0, "coarse": 4.0, "points": 5.0, "who": 2.0, "energy": 0.12, "fringe": 20.0}
+_WEIGHTS = {"pixel": 4.0, "detail": 5.0, "coarse": 4.0, "points": 5.0, "who": 2.0, "energy": 0.18, "fringe": 20.0}
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
@@ -213,7 +213,7 @@ def main() -> None:
     embedder.to(given.device)
     network = Swapper(given.look)
     print(f"swapper: identity from latents at the start, R2 {start_from(network, seen, goal):.3f}", flush=True)
-    where = torch.from_numpy(np.asarray(data["points"], np.float32)) / 63.5 - 1.0
+    where = torch.from_numpy(np.array(data["points"], np.float32)) / 63.5 - 1.0
     network.points.bias.data = where[:, 0].mean(0).flatten()
     shelf = session.Shelf({name: np.asarray(data[name]) for name in ("target", "truth", "mask")}, given.device)
     goal, where, clean, seen = (part.to(given.device) for part in (goal, where, clean, seen))
