@@ -24,7 +24,7 @@ __all__ = ["Occlusion", "Regions", "kept_classes"]
 
 
 class _Judge:
-    """A mask network on k crops: its input, and what it says as masks [k, S, S] of the swapper's crop."""
+    """A mask network on k crops: its input, and what it says as masks [k, S, S] of a crop of S px."""
 
     def __init__(self, backend: Backend, session: Session, size_px: int, capacity: int, keep: Sequence[int]) -> None:
         self.backend, self.session, self.keep = backend, session, tuple(keep)

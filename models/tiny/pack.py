@@ -145,7 +145,7 @@ class Pack:
     def emap(self) -> Floats:
         """The swapper's last initializer [512,512], which takes an embedding to a latent."""
         graph = onnx.load(str(self.folder / "tiny_swapper.onnx")).graph
-        return np.asarray(onnx.numpy_helper.to_array(graph.initializer[-1]))
+        return np.asarray(onnx.numpy_helper.to_array(graph.initializer[-1]), np.float32)
 
     @functools.cached_property
     def restorer(self) -> ort.InferenceSession | None:

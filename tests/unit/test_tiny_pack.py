@@ -69,10 +69,10 @@ def test_contract(name: str) -> None:
 def test_weights_are_halves_with_a_cast_behind_each(name: str) -> None:
     graph = _model(name).graph
     cast = {node.input[0]: node for node in graph.node if node.op_type == "Cast"}
-    halves = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT16]
+    halves = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT16 and t.name != "emap"]
     assert sum(numpy_helper.to_array(t).size for t in halves) > 100_000
     assert all(cast[t.name].attribute[0].i == TensorProto.FLOAT for t in halves)
-    singles = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT and t.name != "emap"]
+    singles = [t for t in graph.initializer if t.data_type == TensorProto.FLOAT]
     assert all(numpy_helper.to_array(t).size < 16 for t in singles)
 
 
@@ -88,10 +88,10 @@ def test_files_are_small() -> None:
 def test_emap_is_the_last_initializer_and_no_node_reads_it() -> None:
     graph = _model("swapper").graph
     emap = graph.initializer[-1]
-    assert (emap.name, list(emap.dims), emap.data_type) == ("emap", [512, 512], TensorProto.FLOAT)
+    assert (emap.name, list(emap.dims), emap.data_type) == ("emap", [512, 512], TensorProto.FLOAT16)
     assert all("emap" not in node.input for node in graph.node)
-    matrix = numpy_helper.to_array(emap)
-    assert np.allclose(matrix @ matrix.T, np.eye(512), atol=1e-5)
+    matrix = numpy_helper.to_array(emap).astype(np.float32)
+    assert np.allclose(matrix @ matrix.T, np.eye(512), atol=1e-3)
     assert abs(np.trace(matrix)) < 100  # a rotation, not the identity: leaving it out must show
 
 

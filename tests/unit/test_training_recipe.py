@@ -74,7 +74,8 @@ def test_samples_keep_their_ratio_and_their_looks(tmp_path: Path) -> None:
     own, other = read_recipe(own_recipe(tmp_path, text)).network("e").drawn("cuda:1", "classic", 3)
     assert (own.look, other.look, own.count, other.count, own.seed) == ("classic", "film", 200, 100, 3)
     assert networks["parser"].looks == ("film",)
-    assert networks["swapper"].looks == ("classic", "film")
+    assert networks["swapper"].looks == ("film",)
+    assert networks["embedder"].looks == ("classic", "film")
 
 
 @pytest.mark.parametrize(

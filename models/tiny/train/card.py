@@ -32,7 +32,7 @@ Embedder: least-squares similarity to the ArcFace 112 template. Swapper: the sam
 128; `source` = normalise(normalise(embedding) @ emap), `emap` being the last initializer, which no node reads (a fixed
 rotation: leaving it out shows). {labels}Restorer: the swapper's template at twice its size. Lip-sync: the
 lower face, by the template `tiny_lipsync`; its voices are synthetic.
-Weights are stored in FP16 behind a Cast; arithmetic, inputs and outputs are FP32.
+Weights are stored in FP16 behind a Cast (`emap` without); arithmetic, inputs and outputs are FP32.
 
 Thresholds that fit: detector score 0.5, suppression at IoU 0.4{same}.
 """
@@ -106,8 +106,8 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
   The packaged file's first runs, five on the classic look and two on this one, were of a network without points; the
   last took over what they had learnt. Detector, refiner and restorer began on the classic look too. The recipe that
   `python -m models train` follows, from nothing to the end, was not run on a GPU.
-- Hidden layers are trained by Muon in the parser, in the 68 points, and in the last runs of swapper, embedder and
-  restorer; everything else, and the other networks, by AdamW.
+- The matrices below their last layers are trained by Muon in the parser, in the 68 points, and in the last runs of
+  swapper, embedder and restorer; everything else, and the other networks, by AdamW.
 - Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, the parser's rare classes weighted, and
   the overlap (Dice) of its classes; soft argmax of heat maps, smooth L1.
 - Restorer: a correction found at a quarter of the side; L1 of pixels, of detail and of slopes. Most swaps that it saw

@@ -1,7 +1,7 @@
 """Muon: momentum whose update of a matrix is made orthogonal, so that every direction of a layer learns equally fast.
 
-Published by Keller Jordan (2024) for the hidden layers of networks; their first and last layers, and all that is not
-a matrix, stay with AdamW.
+Published by Keller Jordan (2024) for the hidden layers of networks; what is no matrix, or a small one, and the layers
+that a network names as its edges stay with AdamW.
 """
 
 from __future__ import annotations

@@ -49,9 +49,8 @@ def _at_phase(logits: Tensor, row: int, column: int) -> Tensor:
     """Every second pixel, from (row, column) of 0 and 1 on, of the logits enlarged to twice their size."""
 
     def mixed(x: Tensor, dim: int, phase: int) -> Tensor:
-        first, count = (0, x.shape[dim] - 1)
-        edge = x.narrow(dim, count if phase else 0, 1)
-        inner = x.narrow(dim, 1 if phase else first, count)
+        count = x.shape[dim] - 1
+        edge, inner = x.narrow(dim, count if phase else 0, 1), x.narrow(dim, 1 if phase else 0, count)
         return 0.75 * x + 0.25 * torch.cat([inner, edge] if phase else [edge, inner], dim)
 
     return mixed(mixed(logits, 2, row), 3, column)

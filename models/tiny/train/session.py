@@ -237,7 +237,14 @@ class _Run:
         return Path(self.given.out).with_suffix(".paused.pt")
 
     def _same(self, saved: Mapping[str, Any]) -> bool:
-        return all(saved["given"][key] == str(getattr(self.given, key)) for key in ("seed", "look", "minutes", "steps"))
+        """Whether a paused state is of this command, and of this code."""
+        own = {key: value.shape for key, value in self.network.state_dict().items()}
+        groups = [len(each.param_groups[0]["params"]) for each, _ in self._optimisers]
+        return (
+            all(saved["given"][key] == str(getattr(self.given, key)) for key in ("seed", "look", "minutes", "steps"))
+            and {key: value.shape for key, value in saved["network"].items()} == own
+            and [len(each["param_groups"][0]["params"]) for each in saved.get("optimisers", [])] == groups
+        )
 
     def pick_up(self, name: str) -> None:
         """Goes on where a pause of the same command left off, or starts from --resume."""
@@ -252,12 +259,15 @@ class _Run:
                 self.progress = saved["progress"]
                 print(f"{name}: goes on at step {self.progress.done}", flush=True)
                 return
-            print(f"{name}: {self.state_path} is of a run with other settings; this one begins anew", flush=True)
+            print(f"{name}: {self.state_path} is of other settings or code; this run begins anew", flush=True)
         if self.given.resume is not None:
             saved = torch.load(self.given.resume, map_location=self.given.device, weights_only=False)
             own = self.network.state_dict()  # another look has another number of identity parameters
+            solved = {key for key, weight in self.network.named_parameters() if not weight.requires_grad}
             fits = {
-                key: value for key, value in saved["average"].items() if key in own and own[key].shape == value.shape
+                key: value
+                for key, value in saved["average"].items()
+                if key in own and own[key].shape == value.shape and key not in solved
             }
             new = self.network.load_state_dict(fits, strict=False).missing_keys
             self.average.network.load_state_dict(self.network.state_dict())
@@ -330,8 +340,8 @@ def run(
 ) -> None:
     """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file.
 
-    With edges, which name the modules that are a network's last layers, Muon trains the matrices before them and AdamW
-    the rest; without, AdamW all.
+    With edges, which name modules such as a network's last layers, Muon trains all matrices of size but theirs, and
+    AdamW the rest; without, AdamW all.
 
     SIGTERM and Ctrl-C pause: the state is written beside --out, and the same command goes on from there.
     """

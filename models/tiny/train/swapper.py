@@ -24,7 +24,7 @@ _LINES = (
     (96, 97), (97, 98),
 )  # fmt: skip
 _EDGES = ("leave", "areas", "palette", "gains", "points", "unbend", "identity")
-_POLISH = 0.55  # share of the budget after which the slower losses join: reading who it is, and the energy of detail
+_POLISH = 0.55  # share of the budget after which the slower losses join: reading who it is, energy and colour of detail
 _WEIGHTS = {"pixel": 4.0, "detail": 5.0, "coarse": 4.0, "points": 5.0, "who": 2.0, "energy": 0.18, "fringe": 20.0}
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
@@ -104,9 +104,11 @@ class Swapper(nn.Module):  # type: ignore[misc]
         for block in self.at16:
             x = block(x, style)
         seen = self.gather(x)
-        here = self.points(seen)
-        there = here + self.unbend(torch.relu(self.bend(torch.cat([style, seen], 1))))
-        points = torch.stack([here, there], 1).float().view(-1, 2, _POINTS, 2)
+        with torch.autocast(target.device.type, enabled=False):  # bfloat16 would be a quarter of a pixel
+            here = self.points(seen.float())
+            both = torch.cat([style, seen], 1).float()
+            there = here + self.unbend(torch.relu(self.bend(both)))
+        points = torch.stack([here, there], 1).view(-1, 2, _POINTS, 2)
         lines = torch.cat([self.drawn(points[:, i].detach()) for i in (0, 1)], 1)
         hidden = hidden + self.unmix(torch.relu(self.mix(torch.cat([hidden, seen], 1))))
         style = torch.cat([who, hidden], 1)
