@@ -191,7 +191,8 @@ def _coarse(difference: Tensor) -> Tensor:
 
 def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
     """Embeddings of all source crops without reduced precision; kept in the cache for the next run."""
-    digest = hashlib.sha256(checkpoint.read_bytes() + repr((sources.shape, identity.SIGMA)).encode()).hexdigest()[:16]
+    made_of = checkpoint.read_bytes() + repr(sources.shape).encode() + embedder.frequencies.cpu().numpy().tobytes()
+    digest = hashlib.sha256(made_of).hexdigest()[:16]
     kept = cache_folder() / f"embeddings-{digest}.npy"
     if not kept.exists():
         parts = []
