@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models import model_files
 from models.__main__ import main
 from models.contract import ROLES, Contract, contract_names, load_contract
 from models.model_files import ModelFileError, add, find, folder, recognise
@@ -390,7 +391,9 @@ def test_twins_are_listed_by_the_same_command(capsys: pytest.CaptureFixture[str]
     assert main(["twin", "none"]) == 2
 
 
-def test_a_network_of_ours_that_is_not_packaged_says_how_it_is_made() -> None:
+def test_a_network_of_ours_that_is_not_packaged_says_how_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = replace(load_contract("tiny_points68"), packaged="")
+    monkeypatch.setattr(model_files, "load_contract", lambda name: bare)
     sentence = (
         r"tiny_points68: wanted a file .*, got none; train it: python -m models train points68, and then add yours"
     )

@@ -12,9 +12,15 @@ import numpy.typing as npt
 import pytest
 
 import engine
+from engine.backends.cpu import CpuBackend
+from engine.frame import Frame
+from engine.stages.track import allocate_faces
+from engine.template.landmarks import Landmarks
+from kernels.launch import Colour
+from models.model_files import find
 from models.tiny.measure import sharpness
 from models.tiny.pack import Pack
-from models.tiny.renderer import CLASSES
+from models.tiny.renderer import CLASSES, labels
 from models.tiny.sample.cast import SOURCES
 from profiles.profile import Profile, load_profile
 from tests.benchmark.flicker import flicker_of
@@ -115,13 +121,32 @@ def test_regions_select_what_they_say(regions: tuple[str, ...]) -> None:
         assert moved[near].sum() > 0.9 * moved.sum(), seed
         core = shrunk(true, 3)
         changed, would = changed + moved[core].sum(), would + all_of_it[core].sum()
-    # of all faces together: the parser finds about half of the brows that a soft swap paints (nose and lips: over 0.8)
-    assert changed > (0.4 if "left brow" in regions else 0.6) * would
+    # of all faces together
+    assert changed > (0.55 if "left brow" in regions else 0.8) * would
+
+
+def test_68_points_lie_where_they_are_drawn() -> None:
+    """As a template's crop is found: the detector's box, the network of landmarks, and back to the frame."""
+    backend, off = CpuBackend(2), []
+    found = Landmarks(backend, backend.open_session(find("tiny_points68")))
+    for seed in SEEDS:
+        one = still(seed)
+        nv12 = backend.allocate_nv12(*SIZE)
+        luma, chroma = one.nv12[: SIZE[1]], one.nv12[SIZE[1] :].reshape(SIZE[1] // 2, SIZE[0] // 2, 2)
+        backend.load_planes((luma, chroma), nv12)
+        frame = Frame(0, nv12, nv12.view(Colour()), allocate_faces(backend, 1))
+        truth = labels(one.person, one.view, 68)
+        eye = float(np.hypot(*(one.points[1] - one.points[0])))
+        off.append((found(frame, truth.box_xyxy_px, one.points) - truth.points_px) / eye)
+    errors = np.array(off)
+    assert np.hypot(*errors.T).mean() < 0.05
+    # facefusion's way with 2dfan4, and so ours, tells points half a px of the crop too far right and down
+    assert np.abs(errors.mean((0, 1))).max() < 0.02
 
 
 def test_the_enhancer_sharpens_and_keeps_who_it_is(pack: Pack) -> None:
     plain, sharp = profile(), profile(restorer="tiny_restorer")
-    wanted = source_embedding(plain)
+    wanted, lost = source_embedding(plain), []
     for seed in SEEDS:
         one = still(seed)
         before, after = (rgb(swapped(each, one)) for each in (plain, sharp))
@@ -129,7 +154,9 @@ def test_the_enhancer_sharpens_and_keeps_who_it_is(pack: Pack) -> None:
         assert sharpness(after, face) > 1.2 * sharpness(before, face), seed
         was, now = (pack.embed_at(picture, one.points) for picture in (before, after))
         assert now @ was > 0.9, seed
-        assert now @ wanted > was @ wanted - 0.05, seed
+        assert now @ wanted > 0.8, seed
+        lost.append(was @ wanted - now @ wanted)
+    assert np.mean(lost) < 0.05
 
 
 def test_a_swapped_still_face_does_not_flicker() -> None:

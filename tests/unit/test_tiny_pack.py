@@ -16,7 +16,7 @@ from models.tiny.pack import FOLDER, Pack, overlaps
 from models.tiny.train import card
 from models.tiny.train.evaluate import BARS
 
-NAMES = ("detector", "refiner", "embedder", "swapper", "restorer", "parser", "occluder")
+NAMES = ("detector", "refiner", "embedder", "swapper", "restorer", "parser", "occluder", "points68")
 CARD = json.loads((FOLDER / "card.json").read_text())
 
 # (input shapes, output shapes) as the systems that define them expect; None = dynamic.
@@ -30,6 +30,10 @@ CONTRACTS: dict[str, tuple[dict[str, list[int | None]], dict[str, list[int | Non
     "swapper": ({"target": [None, 3, 128, 128], "source": [None, 512]}, {"output": [None, 3, 128, 128]}),
     "restorer": ({"input": [None, 3, 256, 256]}, {"output": [None, 3, 256, 256]}),
     "parser": ({"input": [None, 3, 512, 512]}, {"output": [None, 19, 512, 512]}),
+    "points68": (
+        {"input": [None, 3, 256, 256]},
+        {"landmarks_xyscore": [None, 68, 3], "heatmaps": [None, 68, 64, 64]},
+    ),
     "occluder": ({"input": [None, 256, 256, 3]}, {"output": [None, 256, 256, 1]}),
 }
 
@@ -135,7 +139,7 @@ MEASUREMENTS: list[tuple[str, Callable[[Pack], dict[str, float]], dict[str, floa
     (
         "labelling",
         lambda pack: labelling.labelling(pack, 40),
-        {"mask_iou": 0.02, "parser_miou": 0.05},
+        {"mask_iou": 0.02, "parser_miou": 0.05, "points68_error": 0.01},
     ),
     (
         "restoring",

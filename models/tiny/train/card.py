@@ -96,7 +96,8 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
 
 - Detector: anchors of about a face's size near its middle; quality-focal, distance-IoU and smooth-L1 losses.
 - Refiner: five heat maps, soft argmax, smooth L1; crops shaken by up to a tenth of the eye distance a point.
-- Embedder: regresses what shows of the identity parameters, then a fixed random map (192 linear, 320 Fourier features).
+- Embedder: regresses what shows of the identity parameters from a face and from its mirror picture, then a fixed random
+  map of their mean (192 linear, 320 Fourier features), in which what is read well counts more.
   The judge is a second one, of other pictures and another start, that no loss ever asked; it is not part of the pack.
 - Swapper: finds the target's 98 points and where the source's identity would have them (both told exactly in training)
   and draws them for its painting layers; these predict a gain and an offset for each pixel, and areas that share one of
@@ -104,8 +105,9 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
   embedder's reading of the result against the source's true parameters. That embedder's own figures flatter the swap;
   those by the judge, the distance to the exact truth and the pose and mouth figures do not depend on it.
   The packaged file's first runs, five on the classic look and two on this one, were of a network without points; the
-  last took over what they had learnt. Detector, refiner and restorer began on the classic look too. The recipe that
-  `python -m models train` follows, from nothing to the end, was not run on a GPU.
+  last two took over what they had learnt, and the very last began with the slower losses and gave the energy of detail
+  the recipe's weight of 0.25 (0.18 before). Detector, refiner and restorer began on the classic look too. The recipe
+  that `python -m models train` follows, from nothing to the end, was not run on a GPU.
 - The matrices below their last layers are trained by Muon in the parser, in the 68 points, and in the last runs of
   swapper, embedder and restorer; everything else, and the other networks, by AdamW.
 - Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, the parser's rare classes weighted, and
@@ -121,11 +123,9 @@ _LIMITS = """
 - Drawn faces of this renderer only. Another renderer, a photograph or a cartoon is outside what was measured.
 - Detector figures are at 640 x 640; faces under 16 pixels at the network's scale are not counted by size at all.
 - The swap is measured on single pictures. Point noise of about 4 % of the eye distance was part of its training.
-- Swaps are still soft where the two people differ most: freckles, moles and smiles arrive weakly, brows and moustaches
-  lie beside where they belong or fringe in colour, and a beard smears a few pixels over the face's edge, which an
-  occlusion mask (profile `tiny_masked`) keeps off the background.
-- The parser knows no earring or necklace, and half of a pale brow. A moving hand can leave a faint line for up to five
-  frames where a restorer's change is reused behind it (profile `tiny_sharp`).
+- Swaps are still soft where the two people differ most: freckles, moles and smiles arrive weakly, a target's full beard
+  shows through, hairs of brows and beards are a texture but not those of the truth, a beard smears some pixels over
+  the face's edge, which an occlusion mask (profile `tiny_masked`) keeps off the background.
 - Lips follow sounds of synthetic voices; a real voice was not tried. Teeth and the edge of an open chin are soft.
 - The restorer sharpens what is there; edges that a swap has in the wrong place stay there.
 """

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.tiny.renderer import names
 from models.tiny.train import identity, onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
 from models.tiny.train.recipe import Drawn
+
+_TURNED = ("mole_place",)  # parameters that a mirror turns round
 
 
 class Reader(nn.Module):  # type: ignore[misc]
@@ -36,13 +39,16 @@ class Reader(nn.Module):  # type: ignore[misc]
 
 
 class Embedder(nn.Module):  # type: ignore[misc]
-    """A Reader followed by the fixed feature map: [n,3,112,112] -> [n,512], not normalised."""
+    """[n,3,112,112] -> [n,512], not normalised: the mean of what a Reader reads of a face and of its mirror picture,
+    through the fixed feature map."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__()
         self.reader = reader
         parts = identity.feature_map(look=reader.look)
         linear, frequencies, phases, mean = (torch.tensor(a, dtype=torch.float32) for a in parts)
+        signs = [-1.0 if name in _TURNED else 1.0 for name in names(0, reader.look)]
+        self.register_buffer("signs", torch.tensor(signs))
         self.register_buffer("linear", linear)
         self.register_buffer("frequencies", frequencies)
         self.register_buffer("phases", phases)
@@ -55,7 +61,7 @@ class Embedder(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self.features(self.reader(x))
+        return self.features(0.5 * (self.reader(x) + self.signs * self.reader(x.flip(3))))
 
 
 def export(reader: nn.Module, path: Path) -> None:

@@ -60,6 +60,20 @@ def _halve(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Gives nodes and what flows between them short names: the exporter's paths are a hundredth of a file."""
+    kept = {value.name for value in graph.output}
+    new = {
+        name: f"t{i}" for i, name in enumerate(name for node in graph.node for name in node.output if name not in kept)
+    }
+    for i, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{i}"
+        for names in (node.input, node.output):
+            for k, name in enumerate(names):
+                names[k] = new.get(name, name)
+    del graph.value_info[:]
+
+
 def write(
     network: nn.Module,
     example: tuple[Tensor, ...],
@@ -74,6 +88,7 @@ def write(
     for name in outputs:  # the exporter refuses names that begin with a digit
         _rename(model.graph, f"out_{name}", name)
     _halve(model.graph)
+    _shorten(model.graph)
     if last is not None:
         model.graph.initializer.append(numpy_helper.from_array(last[1].astype(np.float16), last[0]))
     model.producer_name, model.producer_version = "face-engine models.tiny", "1"

@@ -22,9 +22,7 @@ class Points68(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.body = Pyramid(16)
         self.head = nn.Conv2d(16, 68, 1)
-        along = torch.arange(_CELLS).float()
-        y, x = torch.meshgrid(along, along, indexing="ij")
-        self.register_buffer("cells", torch.stack([x.reshape(-1), y.reshape(-1)], 1))
+        self.register_buffer("along", torch.arange(_CELLS).float())
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -34,7 +32,8 @@ class Points68(nn.Module):  # type: ignore[misc]
     def points(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Where the mass of each map lies, in cells [n,68,2], and the maps as shares [n,68,4096]."""
         shares = torch.softmax(logits.float().flatten(2), dim=2)
-        return shares @ self.cells, shares
+        maps = shares.view(-1, 68, _CELLS, _CELLS)
+        return torch.stack([maps.sum(2) @ self.along, maps.sum(3) @ self.along], 2), shares
 
 
 class Published(nn.Module):  # type: ignore[misc]

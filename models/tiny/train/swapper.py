@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 from pathlib import Path
 
@@ -25,7 +26,7 @@ _LINES = (
 )  # fmt: skip
 _EDGES = ("leave", "areas", "palette", "gains", "points", "unbend", "identity")
 _POLISH = 0.55  # share of the budget after which the slower losses join: reading who it is, energy and colour of detail
-_WEIGHTS = {"pixel": 4.0, "detail": 5.0, "coarse": 4.0, "points": 5.0, "who": 2.0, "energy": 0.18, "fringe": 20.0}
+_WEIGHTS = {"pixel": 4.0, "detail": 5.0, "coarse": 4.0, "points": 5.0, "who": 2.0, "energy": 0.25, "fringe": 20.0}
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
 
 
@@ -191,7 +192,9 @@ def _coarse(difference: Tensor) -> Tensor:
 
 def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
     """Embeddings of all source crops without reduced precision; kept in the cache for the next run."""
-    made_of = checkpoint.read_bytes() + repr(sources.shape).encode() + embedder.frequencies.cpu().numpy().tobytes()
+    made_of = (
+        checkpoint.read_bytes() + repr(sources.shape).encode() + b"both" + embedder.frequencies.cpu().numpy().tobytes()
+    )
     digest = hashlib.sha256(made_of).hexdigest()[:16]
     kept = cache_folder() / f"embeddings-{digest}.npy"
     if not kept.exists():
@@ -204,9 +207,14 @@ def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device
     return torch.from_numpy(np.load(kept))
 
 
+def _more(parser: argparse.ArgumentParser) -> None:
+    said = "share of the budget after which the slower losses join; 0 in a run that only polishes"
+    parser.add_argument("--polish-from", type=float, default=_POLISH, help=said)
+
+
 def main() -> None:
     """python -m models.tiny.train.swapper; needs the embedder's checkpoint (tiny_embedder.pt beside --out)."""
-    given = session.arguments("swapper")
+    given = session.arguments("swapper", _more)
     checkpoint = Path(given.out).with_name("tiny_embedder.pt")
     data = session.samples(given, "swap")
     embedder = load_embedder(checkpoint, given.device, given.look)
@@ -242,7 +250,7 @@ def main() -> None:
             "coarse": _coarse((out - truth) * (0.3 + mask)),
             "points": nn.functional.smooth_l1_loss(points, where[rows], beta=0.02),
         }
-        if at.spent > _POLISH:
+        if at.spent >= given.polish_from:
             with session.mixed(given.device):
                 read = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
             told["who"] = nn.functional.smooth_l1_loss(read.float(), goal[rows], beta=0.15)
