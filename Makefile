@@ -36,7 +36,7 @@ $(VENV)/.dev: pyproject.toml $(LOCK) | $(BIN)/python
 demo: $(VENV)/.runtime  ## swap the face in the sample clip, on the GPU where there is one
 	@# the runtime never builds: plans come first, and a GPU that no plan can be built for leaves the CPU
 ifneq ($(GPU_EXTRA),)
-	if $(BIN)/python -m build_engines tiny_masked; then $(BIN)/python -m engine demo; \
+	if $(BIN)/python -m build_engines tiny_sharp; then $(BIN)/python -m engine demo; \
 	else echo 'make: no plans for this GPU, so the demo runs on the CPU'; $(BIN)/python -m engine demo --backend cpu; fi
 else
 	$(BIN)/python -m engine demo

@@ -59,7 +59,7 @@ def _demo_swap(out: Path, backend: str | None, threads: int | None) -> int:
             return swap(session)
 
     def swap(session: ProfilerSession) -> int:
-        profile = with_changes(load_profile("tiny_masked"), backend=backend, threads=threads)
+        profile = with_changes(load_profile("tiny_sharp"), backend=backend, threads=threads)
         out.mkdir(parents=True, exist_ok=True)
         clip, source = SAMPLE / "clip.mp4", SAMPLE / "source_1.png"
         target = out / "demo.mp4"

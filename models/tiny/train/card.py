@@ -109,7 +109,7 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
   the recipe's weight of 0.25 (0.18 before). Detector, refiner and restorer began on the classic look too. The recipe
   that `python -m models train` follows, from nothing to the end, was not run on a GPU.
 - The matrices below their last layers are trained by Muon in the parser, in the 68 points, and in the last runs of
-  swapper, embedder and restorer; everything else, and the other networks, by AdamW.
+  swapper, embedder, restorer and occluder; everything else, and the other networks, by AdamW.
 - Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, the parser's rare classes weighted, and
   the overlap (Dice) of its classes; soft argmax of heat maps, smooth L1.
 - Restorer: a correction found at a quarter of the side; L1 of pixels, of detail and of slopes. Most swaps that it saw
@@ -125,7 +125,8 @@ _LIMITS = """
 - The swap is measured on single pictures. Point noise of about 4 % of the eye distance was part of its training.
 - Swaps are still soft where the two people differ most: freckles, moles and smiles arrive weakly, a target's full beard
   shows through, hairs of brows and beards are a texture but not those of the truth, a beard smears some pixels over
-  the face's edge, which an occlusion mask (profile `tiny_masked`) keeps off the background.
+  the face's edge, which an occlusion mask (profiles `tiny_masked` and `tiny_sharp`) keeps off the background.
+- The occlusion mask can take a thing of the colour of skin beside a face for an ear, such as a book of the sample clip.
 - Lips follow sounds of synthetic voices; a real voice was not tried. Teeth and the edge of an open chin are soft.
 - The restorer sharpens what is there; edges that a swap has in the wrong place stay there.
 """

@@ -68,7 +68,7 @@ def main() -> None:
         both = (here & there).float().sum() / (here | there).float().sum().clamp(min=1.0)
         return {"loss": loss, "iou": both}
 
-    session.run("occluder", given, Occluder(), step, export)
+    session.run("occluder", given, Occluder(), step, export, edges=("head",))
 
 
 if __name__ == "__main__":
