@@ -55,10 +55,11 @@ def test_muon_leaves_edges_and_small_things_to_adamw() -> None:
     assert [tuple(weight.shape) for weight in hidden_weights(network, ("3",))] == [(16, 3, 3, 3)]
 
 
-def test_detail_is_what_a_mean_of_25_leaves() -> None:
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_detail_is_what_a_mean_leaves(size: int) -> None:
     x = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(3))
-    mean = torch.nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
-    assert torch.allclose(texture.detail(x), x - mean, atol=1e-6)
+    mean = torch.nn.functional.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+    assert torch.allclose(texture.detail(x, size), x - mean, atol=1e-6)
 
 
 @pytest.mark.parametrize("row", [0, 1])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.tiny.renderer.speech import SHAPES
-from models.tiny.train import mouths, onnx_out, session, store, voices
+from models.tiny.train import mouths, onnx_out, session, store, texture, voices
 from models.tiny.train.layers import ConvBlock, Styled
 
 _STYLE = 64
@@ -122,10 +122,6 @@ def export(network: nn.Module, path: Path) -> None:
     onnx_out.write(network, example, ["mel", "image"], ["output"], axes, path)
 
 
-def _detail(x: Tensor) -> Tensor:
-    return x - nn.functional.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
-
-
 class _Sounds:
     """Random windows of the drawn utterances, two neighbours at a time, each heard in another way."""
 
@@ -225,10 +221,10 @@ def _face_loss(network: nn.Module, moments: _Moments, soft: Tensor, device: str)
     with session.mixed(device):
         out = network.face(image, shapes)
     # Where the mouth moved (lips, teeth, the chin's edge) is where a mistake shows most.
-    changed = _detail(truth - image[:, 3:]).abs().mean(1, keepdim=True)
+    changed = texture.detail(truth - image[:, 3:]).abs().mean(1, keepdim=True)
     weight = soft * (1.0 + (25.0 * changed).clamp(max=5.0))
     pixel = (weight * (out - truth).abs()).mean()
-    detail = (weight * (_detail(out) - _detail(truth)).abs()).mean()
+    detail = (weight * (texture.detail(out) - texture.detail(truth)).abs()).mean()
     coarse = torch.stack([nn.functional.avg_pool2d(soft * (out - truth), size).abs().mean() for size in (4, 8)]).sum()
     total = 4.0 * pixel + 6.0 * detail + 2.0 * coarse
     return {"loss": total, "pixel": pixel, "detail": detail}

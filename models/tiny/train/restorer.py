@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.tiny.pack import Pack
-from models.tiny.train import onnx_out, restore_pictures, session, store
+from models.tiny.train import onnx_out, restore_pictures, session, store, texture
 from models.tiny.train.folders import PACKAGED, cache_folder, packaged_look
 from models.tiny.train.recipe import Drawn
 
@@ -161,10 +161,6 @@ class _Batches:
         return (*two, torch.from_numpy(mask).to(device).float()[:, None] / 255.0)
 
 
-def _detail(x: Tensor, size: int) -> Tensor:
-    return x - nn.functional.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
-
-
 def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[..., 1:] - x[..., :-1], x[..., 1:, :] - x[..., :-1, :]
 
@@ -192,7 +188,7 @@ def main() -> None:
             out = network(soft.contiguous(memory_format=torch.channels_last))
         weight = 1.0 + 2.0 * mask
         pixel = (weight * (out - sharp).abs()).mean()
-        fine = [(weight * (_detail(out, n) - _detail(sharp, n)).abs()).mean() for n in (3, 7)]
+        fine = [(weight * (texture.detail(out, n) - texture.detail(sharp, n)).abs()).mean() for n in (3, 7)]
         detail = torch.stack(fine).sum()
         edge = torch.stack([(a - b).abs().mean() for a, b in zip(_slopes(out), _slopes(sharp), strict=True)]).sum()
         return {"loss": pixel + 2.0 * detail + 0.5 * edge, "pixel": pixel, "detail": detail, "edge": edge}

@@ -1,4 +1,4 @@
-"""What keeps a swapped face from going soft: its detail, the local energy of that, and the detail of colour."""
+"""What keeps a drawn face from going soft: its detail, the local energy of that, and the detail of colour."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def laplacian(x: Tensor) -> Tensor:
     return around - 4.0 * y[..., 1:-1, 1:-1]
 
 
-def detail(x: Tensor) -> Tensor:
-    """What [n,3,h,w] is beside the mean of the 5x5 px around; at the edge of those that there are.
+def detail(x: Tensor, size: int = 5) -> Tensor:
+    """What [n,3,h,w] is beside the mean of the size x size px around; at the edge of those that there are.
 
     By a convolution of each channel: CPU's average pooling of three channels takes fifteen times as long.
     """
-    box = torch.ones(3, 1, 5, 5, device=x.device)
-    count = nn.functional.conv2d(torch.ones(1, 1, *x.shape[2:], device=x.device), box[:1], padding=2)
-    return x - nn.functional.conv2d(x, box, padding=2, groups=3) / count
+    box, rim = torch.ones(3, 1, size, size, device=x.device), size // 2
+    count = nn.functional.conv2d(torch.ones(1, 1, *x.shape[2:], device=x.device), box[:1], padding=rim)
+    return x - nn.functional.conv2d(x, box, padding=rim, groups=3) / count
 
 
 def energy_loss(out: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
