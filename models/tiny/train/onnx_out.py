@@ -63,9 +63,8 @@ def _halve(graph: onnx.GraphProto) -> None:
 def _shorten(graph: onnx.GraphProto) -> None:
     """Gives nodes and what flows between them short names: the exporter's paths are a hundredth of a file."""
     kept = {value.name for value in graph.output}
-    new = {
-        name: f"t{i}" for i, name in enumerate(name for node in graph.node for name in node.output if name not in kept)
-    }
+    made = [name for node in graph.node for name in node.output if name not in kept]
+    new = {name: f"t{i}" for i, name in enumerate(made)}
     for i, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{i}"
         for names in (node.input, node.output):

@@ -107,8 +107,8 @@ class Swapper(nn.Module):  # type: ignore[misc]
         seen = self.gather(x)
         with torch.autocast(target.device.type, enabled=False):  # bfloat16 would be a quarter of a pixel
             here = self.points(seen.float())
-            both = torch.cat([style, seen], 1).float()
-            there = here + self.unbend(torch.relu(self.bend(both)))
+            known = torch.cat([style, seen], 1).float()
+            there = here + self.unbend(torch.relu(self.bend(known)))
         points = torch.stack([here, there], 1).view(-1, 2, _POINTS, 2)
         lines = torch.cat([self.drawn(points[:, i].detach()) for i in (0, 1)], 1)
         hidden = hidden + self.unmix(torch.relu(self.mix(torch.cat([hidden, seen], 1))))
