@@ -40,7 +40,8 @@ class Condition:
 
     `clipped`: samples at or beyond full scale. `not_finite`: NaN, and what is infinite in float32, replaced by 0.
     `filled_s`: holes in a file's or stream's time stamps, filled with silence. `lost_packets`: those that did not
-    decode. `jumps`: time stamps that leapt back, or too far to be a hole.
+    decode. `jumps`: time stamps that leapt back, or too far to be a hole. `cut_s`: how much earlier a file's sound
+    ended than the file says, where that is more than half a second.
     """
 
     samples: int = 0
@@ -49,6 +50,7 @@ class Condition:
     filled_s: float = 0.0
     lost_packets: int = 0
     jumps: int = 0
+    cut_s: float = 0.0
 
 
 class Resampler:

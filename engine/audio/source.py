@@ -20,7 +20,7 @@ from engine.audio.pcm import Condition, Resampler
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import FFMPEG_ERRORS, ffmpeg_url, is_url, words, words_on_retry
 
-__all__ = ["HOLE_FROM_S", "HOLE_TO_S", "AudioSource", "open_audio", "read_audio"]
+__all__ = ["CUT_FROM_S", "HOLE_FROM_S", "HOLE_TO_S", "AudioSource", "open_audio", "read_audio"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -28,6 +28,8 @@ F32 = npt.NDArray[np.float32]
 HOLE_FROM_S = Fraction(1, 50)
 # A longer one is a new time line, not a hole: a stream joined again, a clock that was set.
 HOLE_TO_S = 60
+# Less is the delay of an encoder, or a length that was rounded.
+CUT_FROM_S = 0.5
 
 
 class AudioSource:
@@ -77,8 +79,14 @@ class AudioSource:
         if not samples:
             lost = f", {self.condition.lost_packets} packets did not decode: {self._said}" if self._said else ""
             raise MediaError(explain(self.uri, "sound of some length", f"0 s of it{lost}", "check the file"))
+        self._compare_with_length(samples / self.rate_hz)
         if len(block):
             yield block
+
+    def _compare_with_length(self, came_s: float) -> None:
+        stated = self._stream.duration is not None or len(self._container.streams) == 1  # not of the picture beside it
+        if stated and not self.condition.jumps and (self.duration_s or 0.0) - came_s > CUT_FROM_S:
+            self.condition.cut_s = cast(float, self.duration_s) - came_s
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         """Decoded frames; packets that do not decode are counted and left out."""

@@ -131,6 +131,8 @@ def sound_notes(pipeline: LipsyncPipeline, speech: Speech) -> list[str]:
         notes.append(f"audio: {came.lost_packets} packets did not decode; {came.filled_s:.2f} s became silence")
     elif came.filled_s:
         notes.append(f"audio: {came.filled_s:.2f} s were missing between time stamps and became silence")
+    if came.cut_s:
+        notes.append(f"audio: it ended {came.cut_s:.1f} s earlier than its file says; the file may be cut off")
     if came.jumps:
         notes.append(f"audio: time stamps jumped {came.jumps} times; the sound goes on without a gap there")
     return notes

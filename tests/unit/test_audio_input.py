@@ -230,6 +230,38 @@ def test_lost_packets_are_counted_and_leave_silence(tmp_path: Path) -> None:
     assert np.corrcoef(ends)[0, 1] > 0.99, "what follows stays in its place"
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [("mp3", "libmp3lame"), ("flac", "flac"), ("mkv", "aac")])
+def test_a_file_that_is_cut_off_is_known_by_the_length_it_states(suffix: str, codec: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / f"a.{suffix}", codec, 48000, voice(4 * 48000, rate_hz=48000, seed=8))
+    with open_audio(path, rate_hz=16000) as source:
+        length_s = sum(map(len, source)) / 16000
+        assert source.condition.cut_s == 0.0
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with open_audio(path, rate_hz=16000) as source:
+        came_s = sum(map(len, source)) / 16000
+        assert 0.4 * length_s < came_s < 0.8 * length_s
+        assert source.condition.cut_s == pytest.approx(length_s - came_s, abs=0.1)
+
+
+def test_sound_that_is_shorter_than_its_picture_is_not_cut_off(tmp_path: Path) -> None:
+    path, sound = tmp_path / "a.mkv", np.zeros((1, 1024), np.float32)
+    with av.open(str(path), "w") as container:
+        audio, video = container.add_stream("aac", rate=16000), container.add_stream("mpeg4", rate=5)
+        audio.codec_context.layout, (video.width, video.height) = "mono", (32, 32)
+        for i in range(10):
+            frame = av.AudioFrame.from_ndarray(sound, "fltp", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 1024 * i, Fraction(1, 16000)
+            container.mux(audio.encode(frame))
+        for _ in range(15):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")))
+        container.mux([*audio.encode(None), *video.encode(None)])
+    with open_audio(path, rate_hz=16000) as source:
+        assert sum(map(len, source)) < 16000
+        assert cast(float, source.duration_s) > 2.5
+        assert source.condition.cut_s == 0.0
+
+
 @pytest.mark.parametrize("broken", [(5,), (2, 3, 6)])
 def test_packets_that_do_not_decode_are_counted(broken: tuple[int, ...], tmp_path: Path) -> None:
     sound = voice(48000, rate_hz=48000, seed=8)

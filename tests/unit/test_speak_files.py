@@ -264,6 +264,8 @@ def kinds(tmp_path: Path) -> dict[str, Path]:
     data = bytearray(broken.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 900] = bytes(900)
     broken.write_bytes(data)
+    cut = encoded(tmp_path / "cut.mp3", "libmp3lame", np.tile(loud, 4), 48000)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     return {
         "8 kHz": write_wav(tmp_path / "8.wav", (loud[:8000, None] * 32767).astype(np.int16), 8000, 1),
         "96 kHz": write_wav(tmp_path / "96.wav", (np.tile(loud, 2)[:, None] * 32767).astype(np.int16), 96000, 1),
@@ -274,6 +276,7 @@ def kinds(tmp_path: Path) -> dict[str, Path]:
             tmp_path / "nan.wav", np.where(np.arange(48000) % 1000, loud, np.nan)[:, None], 48000, 3
         ),
         "broken": broken,
+        "cut": cut,
     }
 
 
@@ -287,6 +290,7 @@ def kinds(tmp_path: Path) -> dict[str, Path]:
         ("clipped", 25, r"audio: [0-9.]+ % of the samples are clipped; record it with less gain"),
         ("not finite", 25, "audio: 48 samples were no numbers and became silence"),
         ("broken", 75, ""),
+        ("cut", 50, r"audio: it ended [12]\.\d s earlier than its file says; the file may be cut off"),
     ],
 )
 def test_sounds_that_are_odd_are_said_all_the_same(
