@@ -21,7 +21,7 @@ from engine.audio.stream import samples_checked
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import FFMPEG_ERRORS, words
 
-__all__ = ["LAYOUTS", "Condition", "PcmInput", "Resampler"]
+__all__ = ["LAYOUTS", "RATES_HZ", "Condition", "PcmInput", "Resampler"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -29,7 +29,7 @@ F32 = npt.NDArray[np.float32]
 #: where nothing is said, the third is not heard in a mix, and a host's centre is where speech is.
 LAYOUTS: Final = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _FORMATS = {"uint8": "u8", "int16": "s16", "int32": "s32", "float32": "flt", "float64": "dbl"}
-_RATES_HZ = (4000, 384000)
+RATES_HZ = (4000, 384000)
 _MOST_FLOAT = float(np.finfo(np.float32).max)
 _FULL_SCALE = 0.9999  # of an integer type, 32764 and up in 16 bits
 
@@ -205,7 +205,7 @@ def _graph(rate_hz: int, sample_format: str, layout: str, to_rate_hz: int, to_la
 
 
 def _refuse_rate(where: str, rate_hz: int) -> None:
-    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
         raise InputError(
-            explain(where, f"a rate of {_RATES_HZ[0]} to {_RATES_HZ[1]} Hz", f"{rate_hz} Hz", "resample it first")
+            explain(where, f"a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz", f"{rate_hz} Hz", "resample it first")
         )

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from engine.audio.pcm import LAYOUTS, Resampler
+from engine.audio.pcm import LAYOUTS, RATES_HZ, Resampler
 from engine.errors import InputError, explain
 
 __all__ = ["HostSound"]
@@ -26,22 +26,16 @@ class HostSound:
     """
 
     def __init__(self, rate_hz: int, channels: int) -> None:
-        if channels not in LAYOUTS or not 4000 <= rate_hz <= 384000:
-            wanted = "4000 to 384000 Hz and 1 to 8 channels"
+        if channels not in LAYOUTS or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+            wanted = f"{RATES_HZ[0]} to {RATES_HZ[1]} Hz and 1 to 8 channels"
             raise InputError(explain("open_lipsync", wanted, f"{rate_hz} Hz, {channels} channels", "correct them"))
         self.rate_hz, self.channels, self.not_finite = rate_hz, channels, 0
         self._form = (rate_hz, channels)
         self._resampler = Resampler(rate_hz, layout=LAYOUTS[channels])
 
     def convert(self, pcm: npt.NDArray[Any], rate_hz: int, channels: int) -> F32:
-        """What comes out by this piece; raises InputError for an array of another kind."""
-        array = pcm[:, None] if pcm.ndim == 1 else pcm
-        name = array.dtype.name
-        if array.ndim != 2 or array.shape[1] != channels or (name not in _SCALES and name not in _FLOATS):
-            wanted = f"{', '.join((*_SCALES, *_FLOATS))} [samples, {channels}]"
-            got = f"{pcm.dtype} {list(pcm.shape)}"
-            raise InputError(explain("LipSync.push", wanted, got, "convert the array, or name its channels"))
-        samples, not_finite = _floats(array)
+        """What comes out by this piece; raises InputError, with nothing changed, for a form that it can't be."""
+        samples, not_finite = _floats(_checked(pcm, rate_hz, channels))
         self.not_finite += not_finite
         ready = []
         if (rate_hz, channels) != self._form:
@@ -63,12 +57,29 @@ class HostSound:
         if not len(samples):
             return np.zeros((0, self.channels), np.float32)
         rate_hz, channels = self._form
-        if channels not in LAYOUTS:
-            raise InputError(explain("LipSync.push", "1 to 8 channels", channels, "mix them down first"))
         packed = np.ascontiguousarray(samples).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[channels])
         frame.sample_rate, frame.time_base = rate_hz, Fraction(1, rate_hz)
         return self._resampler.push(frame).reshape(-1, self.channels)
+
+
+def _checked(pcm: object, rate_hz: object, channels: object) -> npt.NDArray[Any]:
+    """The piece as [samples, channels]."""
+    if channels not in LAYOUTS:
+        raise InputError(explain("LipSync.push", "1 to 8 channels", channels, "mix them down first"))
+    if not isinstance(rate_hz, int | np.integer) or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+        wanted = f"a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz, a whole number"
+        raise InputError(explain("LipSync.push", wanted, repr(rate_hz), "resample it first"))
+    wanted = f"{', '.join((*_SCALES, *_FLOATS))} [samples, {channels}]"
+    if not isinstance(pcm, np.ndarray):
+        remedy = "make an array of it, as numpy.frombuffer(data, numpy.int16) does of bytes"
+        raise InputError(explain("LipSync.push", wanted, type(pcm).__name__, remedy))
+    array = pcm[:, None] if pcm.ndim == 1 else pcm
+    name = array.dtype.name
+    if array.ndim != 2 or array.shape[1] != channels or (name not in _SCALES and name not in _FLOATS):
+        got = f"{pcm.dtype} {list(pcm.shape)}"
+        raise InputError(explain("LipSync.push", wanted, got, "convert the array, or name its channels"))
+    return array
 
 
 _FLOATS = ("uint8", "float32", "float64")

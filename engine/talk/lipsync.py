@@ -150,7 +150,9 @@ class LipSync:
         """
         with self._changed:
             self._check_open("push")
-            samples = self._host.convert(pcm, rate_hz or self.rate_hz, channels or self.channels)
+            samples = self._host.convert(
+                pcm, self.rate_hz if rate_hz is None else rate_hz, self.channels if channels is None else channels
+            )
             self.facts.sound_in_s += len(samples) / self.rate_hz
             self._line.push(samples, self._now_s())
             self._changed.notify_all()

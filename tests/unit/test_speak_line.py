@@ -230,11 +230,25 @@ def test_what_is_heard_and_what_is_written_have_the_same_layout(channels: int) -
         ),
         (np.zeros(4, np.complex64), 1, r"got complex64 \[4\]; convert the array, or name its channels$"),
         (np.zeros((4, 9), np.int16), 9, r"^LipSync.push: wanted 1 to 8 channels, got 9; mix them down first$"),
+        ([0.0] * 4, 1, r"^LipSync.push: wanted int16, .+ \[samples, 1\], got list; make an array of it, as numpy"),
+        (bytes(8), 1, r"^LipSync.push: wanted int16, .+ \[samples, 1\], got bytes; make an array of it, as numpy"),
     ],
 )
-def test_what_is_no_such_sound_is_refused(array: npt.NDArray[np.generic], channels: int, sentence: str) -> None:
+def test_what_is_no_such_sound_is_refused(array: Any, channels: int, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         HostSound(16000, 1).convert(array, 16000, channels)
+
+
+@pytest.mark.parametrize("rate_hz", [0, -48000, 3, 44100.0, 10**9])
+def test_a_rate_that_is_none_is_refused_and_changes_nothing(rate_hz: Any) -> None:
+    sound, other = HostSound(48000, 1), HostSound(48000, 1)
+    piece = np.sin(np.arange(4410, dtype=np.float32) / 9)
+    heard = [sound.convert(piece, 44100, 1)]
+    with pytest.raises(InputError, match=r"^LipSync.push: wanted a rate of 4000 to 384000 Hz, a whole number, got "):
+        sound.convert(piece, rate_hz, 1)
+    heard += [sound.convert(piece, 44100, 1), sound.flush()]
+    expected = [other.convert(piece, 44100, 1), other.convert(piece, 44100, 1), other.flush()]
+    np.testing.assert_array_equal(np.concatenate(heard), np.concatenate(expected))
 
 
 @pytest.mark.parametrize(("rate_hz", "channels"), [(100, 1), (16000, 9), (16000, 0)])
