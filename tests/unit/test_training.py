@@ -47,7 +47,7 @@ def mark_drawn(*names: str) -> None:
     for name in names:
         folder = folders.cache_folder() / name
         folder.mkdir(parents=True)
-        (folder / "complete").write_text(store.edition(name.split("-")[1]))
+        (folder / "complete").write_text(store.edition(name.split("-")[1], name.split("-")[0]))
 
 
 def mark_trained(out: Path, name: str, look: str = "film") -> None:

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch (the extra train) is not installed")
 
-from models.tiny.train import parser, swapper, texture  # noqa: E402
+from models.tiny.train import parser, texture  # noqa: E402
 from models.tiny.train.muon import Muon, hidden_weights, orthogonal  # noqa: E402
 
 
@@ -78,15 +78,3 @@ def test_overlap_counts_a_small_class_as_much_as_a_large_one() -> None:
     without = torch.full((1, 19, 20, 20), -20.0)
     without[:, 0] = 20.0
     assert 0.49 < parser._overlap_loss(without, classes) < 0.52
-
-
-def test_points_are_drawn_where_they_are() -> None:
-    network = swapper.Swapper("film")
-    points = torch.full((1, 98, 2), 3.0)  # far outside: nothing is drawn of these
-    points[0, 96] = torch.tensor([-1.0 + 2.0 * 10 / 63, -1.0 + 2.0 * 20 / 63])  # a pupil at column 10, row 20
-    lines = network.drawn(points)
-    assert lines.shape == (1, 13, 64, 64)
-    assert divmod(int(lines[0, 11].argmax()), 64) == (20, 10)
-    assert float(lines[0, 11].max()) == pytest.approx(1.0)
-    assert float(lines.sum()) == pytest.approx(float(lines[0, 11].sum()))
-    assert [b for _, b in swapper._LINES[:-1]] == [a for a, _ in swapper._LINES[1:]]

@@ -83,7 +83,7 @@ def test_what_other_code_began_is_drawn_anew(seven: Path, monkeypatch: pytest.Mo
 def test_what_older_code_drew_is_drawn_anew(seven: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw_seven()
     assert store.is_drawn("embed", 7, 1, "film")
-    monkeypatch.setitem(store._EDITIONS, "embed", "2")
+    monkeypatch.setitem(store._EDITIONS, ("embed", "film"), "2")
     monkeypatch.setitem(
         store._KINDS, "embed", lambda rng, look: {"number": np.full(2, 5, np.int64), "place": np.ones(2)}
     )

@@ -175,9 +175,13 @@ def mixed(device: str) -> AbstractContextManager[None]:
 
 @dataclass
 class Progress:
-    """How far a run is. curve: one entry a report, minutes, steps and the mean of each loss since the last."""
+    """How far a run is. curve: one entry a report, minutes, steps and the mean of each loss since the last.
+
+    warm_from: the step from which the rate rises, for a run that begins or layers that join it.
+    """
 
     done: int = 0
+    warm_from: int = 0
     minutes: float = 0.0
     runs: list[dict[str, object]] = field(default_factory=list)
     curve: list[dict[str, float]] = field(default_factory=list)
@@ -246,8 +250,8 @@ class _Run:
             and [len(each["param_groups"][0]["params"]) for each in saved.get("optimisers", [])] == groups
         )
 
-    def pick_up(self, name: str) -> None:
-        """Goes on where a pause of the same command left off, or starts from --resume."""
+    def pick_up(self, name: str) -> bool:
+        """Goes on where a pause of the same command left off, or starts from --resume; whether it did."""
         if self.state_path.exists():
             saved = torch.load(self.state_path, map_location=self.given.device, weights_only=False)
             if self._same(saved):
@@ -258,7 +262,7 @@ class _Run:
                     optimiser.load_state_dict(state)
                 self.progress = saved["progress"]
                 print(f"{name}: goes on at step {self.progress.done}", flush=True)
-                return
+                return True
             print(f"{name}: {self.state_path} is of other settings or code; this run begins anew", flush=True)
         if self.given.resume is not None:
             saved = torch.load(self.given.resume, map_location=self.given.device, weights_only=False)
@@ -273,6 +277,7 @@ class _Run:
             self.average.network.load_state_dict(self.network.state_dict())
             print(f"{name}: new since {self.given.resume}: {new}", flush=True)
             self.progress.runs = saved.get("runs", [])
+        return self.given.resume is not None
 
     def pause(self) -> None:
         """Writes everything; the same command continues from it."""
@@ -308,23 +313,25 @@ class _Means:
 
     def __init__(self, name: str, progress: Progress) -> None:
         self.counted = 0
-        self._name, self._progress, self._sums = name, progress, dict[str, Tensor]()
+        self._name, self._progress = name, progress
+        self._sums, self._counts = dict[str, Tensor](), dict[str, int]()
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
         """Takes a step's losses in; summed on the device, for reading each would wait for it."""
         self.counted += 1
         for key, value in losses.items():
             self._sums[key] = self._sums[key] + value.detach() if key in self._sums else value.detach().clone()
+            self._counts[key] = self._counts.get(key, 0) + 1  # some join later than others
 
     def tell(self) -> None:
         """Adds their means to the curve and prints them; nothing where no step was taken."""
         if not self.counted:
             return
-        at, mean = self._progress, {key: float(value) / self.counted for key, value in self._sums.items()}
+        at, mean = self._progress, {key: float(value) / self._counts[key] for key, value in self._sums.items()}
         at.curve.append({"minutes": round(at.minutes, 3), "step": at.done, **mean})
         told = " ".join(f"{key} {value:.4f}" for key, value in mean.items())
         print(f"{self._name} step {at.done} at {at.minutes:.1f} min: {told}", flush=True)
-        self._sums, self.counted = {}, 0
+        self._sums, self._counts, self.counted = {}, {}, 0
 
 
 def run(
@@ -337,16 +344,21 @@ def run(
     every: int = 200,
     keep_every_s: float = 300.0,
     edges: Sequence[str] | None = None,
+    begin: Callable[[nn.Module], None] | None = None,
+    joined_at: float = 0.0,
 ) -> None:
     """Trains until the budget ends. step returns its losses, "loss" being the sum; export writes the ONNX file.
 
     With edges, which name modules such as a network's last layers, Muon trains all matrices of size but theirs, and
-    AdamW the rest; without, AdamW all.
+    AdamW the rest; without, AdamW all. begin prepares the network of a run that goes on from no other. At the share
+    joined_at of the budget layers join that did not learn before: the rate rises once more.
 
     SIGTERM and Ctrl-C pause: the state is written beside --out, and the same command goes on from there.
     """
     own = _Run(given, network, decay, edges)
-    own.pick_up(name)
+    if not own.pick_up(name) and begin is not None:
+        begin(own.network)
+        own.average.network.load_state_dict(own.network.state_dict())
     at, before = own.progress, own.progress.minutes
     began = kept = time.monotonic()
     means = _Means(name, at)
@@ -355,7 +367,9 @@ def run(
         spent = max(at.minutes / given.minutes, at.done / given.steps if given.steps else 0.0)
         if spent >= 1.0 or own.stopped:
             break
-        warm = min(1.0, (at.done + 1) / 150.0)
+        if joined_at and not at.warm_from and spent >= joined_at:
+            at.warm_from = at.done
+        warm = min(1.0, (at.done - at.warm_from + 1) / 150.0)
         losses = step(own.network, At(at.done, spent))
         own.learn(losses["loss"], warm * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * spent))))
         at.done += 1

@@ -21,7 +21,7 @@ from models.tiny.train.folders import cache_folder
 Arrays = dict[str, npt.NDArray[np.generic]]
 MOST_FACES = 6  # a scene's labels are padded to this
 INTERRUPTED = 130  # the exit code of what Ctrl-C paused
-_EDITIONS = {"swap": "2"}  # kinds that have got more than they had once
+_EDITIONS = {("swap", "film"): "3"}  # kinds that have got more than they had once
 _CHUNK = 200  # samples that a process draws at a time
 _TELL_EVERY_S = 20.0
 
@@ -43,7 +43,7 @@ def _one_swap(rng: np.random.Generator, look: str) -> Arrays:
         return whole
     people = (s.person, replace(s.person, inner=s.inner))
     points = np.stack([labels(person, s.view, 98).points_px for person in people]).astype(np.float32)
-    return {**whole, "points": points}  # px of the target and of the truth
+    return {**whole, "points": points, "person": s.person.vector()}  # px of target and truth; the target's parameters
 
 
 def _one_scene(rng: np.random.Generator, look: str, indoors: bool = False) -> Arrays:
@@ -105,12 +105,12 @@ def folder_of(kind: str, count: int, seed: int, look: str) -> Path:
 def is_drawn(kind: str, count: int, seed: int, look: str) -> bool:
     """Whether all of them are there, with everything that a sample has by now."""
     mark = folder_of(kind, count, seed, look) / "complete"
-    return mark.exists() and mark.read_text() == edition(kind)
+    return mark.exists() and mark.read_text() == edition(kind, look)
 
 
-def edition(kind: str) -> str:
+def edition(kind: str, look: str) -> str:
     """What stands in the file "complete" of samples that have everything they have by now."""
-    return _EDITIONS.get(kind, "")
+    return _EDITIONS.get((kind, look), "")
 
 
 _Chunk = tuple[str, str, int, int, int, Path]  # kind, look, seed, first, last (not included), folder
@@ -220,7 +220,7 @@ def pictures(kind: str, count: int, seed: int, look: str = "classic", workers: i
             shutil.rmtree(part, ignore_errors=True)
             raise
         (part / "done").unlink()
-        (part / "complete").write_text(edition(kind))
+        (part / "complete").write_text(edition(kind, look))
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
         for old in _left_over(folder):
