@@ -15,6 +15,7 @@ import pytest
 from models.tiny.train import artefacts, evaluate, grids
 from models.tiny.train.artefacts import Trained
 from models.tiny.train.folders import PACKAGED, packaged_look, record_path
+from models.tiny.train.picture_file import comparable
 from models.tiny.train.recipe import Look, read_recipe
 
 OTHER: dict[str, Look] = {"classic": "film", "film": "classic"}
@@ -126,3 +127,15 @@ def test_a_grid_of_mouths_moves_from_the_templates_to_the_true_ones(tmp_path: Pa
 def test_a_row_that_ends_early_is_black() -> None:
     pictures = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2, 3)]
     assert grids.tiled(pictures, 2)[:, :, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 0, 0], [3, 3, 0, 0]]
+
+
+def test_a_curve_is_drawn_where_its_losses_are_the_same() -> None:
+    def report(step: int, *names: str) -> dict[str, float]:
+        return {"minutes": 0.1 * step, "step": float(step), "loss": 1.0, **dict.fromkeys(names, 0.5)}
+
+    reads = [report(i, "points") for i in range(3)]
+    paints = [report(i, "points", "pixel") for i in range(3, 9)]
+    polishes = [report(i, "points", "pixel", "energy") for i in range(9, 12)]
+    assert comparable([*reads, *paints, *polishes]) == paints[1:]
+    assert comparable(reads) == reads
+    assert comparable(reads[:1]) == reads[:1]

@@ -112,8 +112,19 @@ def curve_panel(curve: list[dict[str, float]], width: int = 360, height: int = 2
     return image
 
 
+def comparable(curve: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The longest stretch of reports on the same losses: a sum is no measure of one with other parts.
+
+    Where losses joined in the middle of a report, it is left out.
+    """
+    begins = [i for i, entry in enumerate(curve) if not i or entry.keys() != curve[i - 1].keys()]
+    first, last = max(zip(begins, [*begins[1:], len(curve)], strict=True), key=lambda pair: pair[1] - pair[0])
+    return curve[first + (first > 0 and last > first + 1) : last]
+
+
 def _named_panel(path: Path) -> Bytes:
     curve = json.loads(path.read_text())
+    curve = comparable(curve) if curve else curve
     name = path.name.removesuffix(".curve.json").removeprefix("tiny_")
     losses = [entry["loss"] for entry in curve]
     told = f"{name}: {losses[0]:.3g} to {losses[-1]:.3g} in {curve[-1]['minutes']:.0f} min" if losses else name
