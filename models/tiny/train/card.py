@@ -99,15 +99,19 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
 - Embedder: regresses what shows of the identity parameters from a face and from its mirror picture, then a fixed random
   map of their mean (192 linear, 320 Fourier features), in which what is read well counts more.
   The judge is a second one, of other pictures and another start, that no loss ever asked; it is not part of the pack.
-- Swapper: finds the target's 98 points and where the source's identity would have them (both told exactly in training)
-  and draws them for its painting layers; these predict a gain and an offset for each pixel, and areas that share one of
-  each. L1, L1 of detail and of local means; late in a run also the energy of detail, the detail of colour and the
-  embedder's reading of the result against the source's true parameters. That embedder's own figures flatter the swap;
-  those by the judge, the distance to the exact truth and the pose and mouth figures do not depend on it.
-  The packaged file's first runs, five on the classic look and two on this one, were of a network without points; the
-  last two took over what they had learnt, and the very last began with the slower losses and gave the energy of detail
-  the recipe's weight of 0.25 (0.18 before). Detector, refiner and restorer began on the classic look too. The recipe
-  that `python -m models train` follows, from nothing to the end, was not run on a GPU.
+- Swapper: finds the target's 98 points (a rough guess of all, then the middle of a heat map around each: cross-entropy
+  of cells, smooth L1), reads the colours at them, and from both where the source's identity would have them; that last
+  part is learnt from exact points before any picture. It is told who the target is too, its pose, expression and light.
+  For the first part of a run it only reads. Then it paints, with the points drawn as lines and spread as coordinates
+  of the face: a gain and an offset for each pixel, and areas that share one of each. L1 and squares, L1 of detail and
+  of local means; late in a run also the energy of detail, the detail of colour and the embedder's reading of the
+  result against the source's true parameters. That embedder's own figures flatter the swap; those by the judge, the
+  distance to the exact truth and the pose and mouth figures do not depend on it.
+  The packaged file's earlier runs, five on the classic look and five on this one, were of networks that read less; each
+  took over what fitted of the one before. Only the last is of the recipe's network; it read alone in 8 of its 84
+  minutes, the slower losses joined in its 61st (the recipe says 0.55 of a run), and its last 12 gave the energy of
+  detail a weight of 0.4 (0.25). Detector, refiner and restorer began on the classic look too. The recipe that
+  `python -m models train` follows, from nothing to the end, was not run as one.
 - The matrices below their last layers are trained by Muon in the parser, in the 68 points, and in the last runs of
   swapper, embedder, restorer and occluder; everything else, and the other networks, by AdamW.
 - Occluder, parser, 68 points: one small pyramid each; cross-entropy of pixels, the parser's rare classes weighted, and
