@@ -40,6 +40,8 @@ class AudioSource:
         self.start_s: Fraction | None = None
         self._container, self._resampler = container, Resampler(rate_hz, self.condition)
         self._stream = _pick(uri, container, track)
+        own = self._stream.duration is not None or len(container.streams) == 1  # not of the picture beside it
+        self._stated_s = (self.duration_s or 0.0) if own else 0.0
         self._expected_s: Fraction | None = None
         self._said = ""
 
@@ -84,9 +86,8 @@ class AudioSource:
             yield block
 
     def _compare_with_length(self, came_s: float) -> None:
-        stated = self._stream.duration is not None or len(self._container.streams) == 1  # not of the picture beside it
-        if stated and not self.condition.jumps and (self.duration_s or 0.0) - came_s > CUT_FROM_S:
-            self.condition.cut_s = cast(float, self.duration_s) - came_s
+        if not self.condition.jumps and self._stated_s - came_s > CUT_FROM_S:
+            self.condition.cut_s = self._stated_s - came_s
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         """Decoded frames; packets that do not decode are counted and left out."""
