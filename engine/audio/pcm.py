@@ -7,7 +7,7 @@ channels give what one of them is).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, cast
@@ -21,7 +21,7 @@ from engine.audio.stream import samples_checked
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import FFMPEG_ERRORS, words
 
-__all__ = ["LAYOUTS", "RATES_HZ", "Condition", "PcmInput", "Resampler"]
+__all__ = ["LAYOUTS", "RATES_HZ", "Condition", "PcmInput", "Resampler", "sound_array"]
 
 F32 = npt.NDArray[np.float32]
 
@@ -153,16 +153,8 @@ class PcmInput:
 
     def push(self, samples: npt.NDArray[Any]) -> F32:
         """What comes out by these samples, maybe nothing yet."""
-        array = samples[:, None] if samples.ndim == 1 else samples
-        if array.ndim != 2 or array.shape[1] != self.channels or array.dtype.name not in _FORMATS:
-            raise InputError(
-                explain(
-                    "PcmInput.push",
-                    f"{', '.join(_FORMATS)} [samples, {self.channels}]",
-                    f"{samples.dtype} {list(samples.shape)}",
-                    "convert the array, or open the input for its channels",
-                )
-            )
+        remedy = "convert the array, or open the input for its channels"
+        array = sound_array("PcmInput.push", samples, self.channels, _FORMATS, remedy)
         if not len(array):
             return np.zeros(0, np.float32)
         packed = np.ascontiguousarray(array).reshape(1, -1)
@@ -202,6 +194,19 @@ def _graph(rate_hz: int, sample_format: str, layout: str, to_rate_hz: int, to_la
     mixer = graph.add("aresample", f"{to_rate_hz}:out_chlayout={to_layout}:out_sample_fmt=flt:rematrix_maxval=1.0")
     graph.link_nodes(source, mixer, graph.add("abuffersink")).configure()
     return graph
+
+
+def sound_array(where: str, pcm: object, channels: int, kinds: Iterable[str], remedy: str) -> npt.NDArray[Any]:
+    """What a host pushed as [samples, channels]; raises InputError where it is no array of these kinds and channels."""
+    kinds = tuple(kinds)
+    wanted = f"{', '.join(kinds)} [samples, {channels}]"
+    if not isinstance(pcm, np.ndarray):
+        make = "make an array of it, as numpy.frombuffer(data, numpy.int16) does of bytes"
+        raise InputError(explain(where, wanted, type(pcm).__name__, make))
+    array = pcm[:, None] if pcm.ndim == 1 else pcm
+    if array.ndim != 2 or array.shape[1] != channels or array.dtype.name not in kinds:
+        raise InputError(explain(where, wanted, f"{pcm.dtype} {list(pcm.shape)}", remedy))
+    return array
 
 
 def _refuse_rate(where: str, rate_hz: int) -> None:

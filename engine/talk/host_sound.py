@@ -9,7 +9,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from engine.audio.pcm import LAYOUTS, RATES_HZ, Resampler
+from engine.audio.pcm import LAYOUTS, RATES_HZ, Resampler, sound_array
 from engine.errors import InputError, explain
 
 __all__ = ["HostSound"]
@@ -63,23 +63,14 @@ class HostSound:
         return self._resampler.push(frame).reshape(-1, self.channels)
 
 
-def _checked(pcm: object, rate_hz: object, channels: object) -> npt.NDArray[Any]:
+def _checked(pcm: object, rate_hz: object, channels: int) -> npt.NDArray[Any]:
     """The piece as [samples, channels]."""
     if channels not in LAYOUTS:
         raise InputError(explain("LipSync.push", "1 to 8 channels", channels, "mix them down first"))
     if not isinstance(rate_hz, int | np.integer) or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
         wanted = f"a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz, a whole number"
         raise InputError(explain("LipSync.push", wanted, repr(rate_hz), "resample it first"))
-    wanted = f"{', '.join((*_SCALES, *_FLOATS))} [samples, {channels}]"
-    if not isinstance(pcm, np.ndarray):
-        remedy = "make an array of it, as numpy.frombuffer(data, numpy.int16) does of bytes"
-        raise InputError(explain("LipSync.push", wanted, type(pcm).__name__, remedy))
-    array = pcm[:, None] if pcm.ndim == 1 else pcm
-    name = array.dtype.name
-    if array.ndim != 2 or array.shape[1] != channels or (name not in _SCALES and name not in _FLOATS):
-        got = f"{pcm.dtype} {list(pcm.shape)}"
-        raise InputError(explain("LipSync.push", wanted, got, "convert the array, or name its channels"))
-    return array
+    return sound_array("LipSync.push", pcm, channels, (*_SCALES, *_FLOATS), "convert the array, or name its channels")
 
 
 _FLOATS = ("uint8", "float32", "float64")

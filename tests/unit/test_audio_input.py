@@ -152,6 +152,9 @@ def test_what_a_host_may_not_push_is_refused_by_name() -> None:
         stereo.push(np.zeros(5, np.int16))
     with pytest.raises(InputError, match=r"got complex128 \[5, 2\]; convert the array"):
         stereo.push(np.zeros((5, 2), np.complex128))
+    for what, name in (([0, 0], "list"), (bytes(4), "bytes")):
+        with pytest.raises(InputError, match=rf"\[samples, 2\], got {name}; make an array of it, as numpy"):
+            stereo.push(cast(Any, what))
     assert len(stereo.push(np.zeros((0, 2), np.int16))) == 0
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,13 +119,12 @@ def comparable(curve: list[dict[str, float]]) -> list[dict[str, float]]:
     Where losses joined in the middle of a report, it is left out.
     """
     begins = [i for i, entry in enumerate(curve) if not i or entry.keys() != curve[i - 1].keys()]
-    first, last = max(zip(begins, [*begins[1:], len(curve)], strict=True), key=lambda pair: pair[1] - pair[0])
+    first, last = max(pairwise([*begins, len(curve)]), key=lambda pair: pair[1] - pair[0], default=(0, 0))
     return curve[first + (first > 0 and last > first + 1) : last]
 
 
 def _named_panel(path: Path) -> Bytes:
-    curve = json.loads(path.read_text())
-    curve = comparable(curve) if curve else curve
+    curve = comparable(json.loads(path.read_text()))
     name = path.name.removesuffix(".curve.json").removeprefix("tiny_")
     losses = [entry["loss"] for entry in curve]
     told = f"{name}: {losses[0]:.3g} to {losses[-1]:.3g} in {curve[-1]['minutes']:.0f} min" if losses else name

@@ -112,6 +112,10 @@ class Swapper(nn.Module):  # type: ignore[misc]
         nn.init.zeros_(self.palette.bias)
         self.maps = face_maps.FaceMaps()
 
+    def who(self, source: Tensor) -> Tensor:
+        """Latents [n,512] -> visible identity parameters [n,k], each divided by its spread."""
+        return self.identity(source) * (1.0 / _SPREAD)
+
     def moved(self, who: Tensor, here: Tensor, seen: Tensor) -> Tensor:
         """Where points [n,98,2] would be with another identity [n,k]."""
         apart = 10.0 * (here - self.maps.usual)
@@ -120,7 +124,7 @@ class Swapper(nn.Module):  # type: ignore[misc]
 
     def read(self, target: Tensor, source: Tensor) -> _Read:
         """What the target shows, and where its points would be with the source's identity."""
-        who = self.identity(source) * (1.0 / _SPREAD)
+        who = self.who(source)
         hidden = self.hidden(who)
         style = torch.cat([who, hidden], 1)
         place = self.maps.place.expand(target.shape[0], -1, -1, -1)
@@ -312,7 +316,7 @@ def main() -> None:
     def begin(network: nn.Module) -> None:
         steps = min(_SHAPE_STEPS, 100 * given.steps) if given.steps else _SHAPE_STEPS
         with torch.no_grad():
-            who = network.identity(seen) * (1.0 / _SPREAD)
+            who = network.who(seen)
         off = learn_shapes(network, who, where, steps, given.seed)
         print(f"swapper: points of another identity from exact ones, {off:.2f} px off", flush=True)
 
