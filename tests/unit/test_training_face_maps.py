@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch (the extra train) is not installed")
 
 from models.tiny.renderer import labels, random_person  # noqa: E402
-from models.tiny.train import face_maps, store, swapper  # noqa: E402
+from models.tiny.train import embedder as embedder_module  # noqa: E402
+from models.tiny.train import face_maps, identity, pairs, store, swapper  # noqa: E402
 
 
 def pixel(column: float, row: float, size: int) -> Any:
@@ -112,12 +113,38 @@ def test_shapes_of_another_identity_are_learnt_from_exact_points() -> None:
 def test_a_target_is_told_by_its_visible_parameters() -> None:
     rng = np.random.default_rng(6)
     people = [random_person(rng, look="film") for _ in range(50)]
-    told = swapper.about_targets(np.stack([person.vector() for person in people]), "film")
-    assert told.shape == (50, 36 + len(swapper._ABOUT))
+    told = pairs.about_targets(np.stack([person.vector() for person in people]), "film")
+    assert told.shape == (50, 36 + len(pairs.ABOUT))
     smiles = np.array([person.get("smile") for person in people])
-    assert np.corrcoef(told[:, 36 + swapper._ABOUT.index("smile")], smiles)[0, 1] == pytest.approx(1.0, abs=1e-5)
+    assert np.corrcoef(told[:, 36 + pairs.ABOUT.index("smile")], smiles)[0, 1] == pytest.approx(1.0, abs=1e-5)
     sample = store._one_swap(np.random.default_rng([1, 7]), "film")
     assert sample["person"].shape == people[0].vector().shape
+
+
+def test_a_pair_is_learnt_both_ways() -> None:
+    samples = [store._one_swap(np.random.default_rng([1, i]), "film") for i in range(6)]
+    data = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    embedder = embedder_module.Embedder(embedder_module.Reader("film"))
+    inner = torch.from_numpy(identity.visible(data["inner"], "film"))
+    exact = pairs.latents(embedder.features(inner))
+    seen = torch.nn.functional.normalize(exact + 0.05 * torch.randn(exact.shape), dim=1)
+    known = pairs.pairs(data, seen, embedder, "film")
+
+    own = torch.from_numpy(identity.visible(data["person"][:, :36], "film"))
+    torch.testing.assert_close(known.goal, torch.stack([own, inner], 1))
+    torch.testing.assert_close((known.where[:, 1] + 1.0) * 63.5, torch.from_numpy(data["points"][:, 1]))
+    assert (known.about[:, 0, 36:] == known.about[:, 1, 36:]).all()  # pose, expression and light stay
+    other = torch.from_numpy((data["person"][:, :36] != data["inner"]).any(1))  # not all: one in ten has its own face
+    assert other.any()
+    assert ((known.about[:, 0, :36] != known.about[:, 1, :36]).any(1) == other).all()
+
+    rows, there, back = torch.tensor([3, 0]), torch.tensor([1, 1]), torch.tensor([0, 0])
+    exactly, read = torch.tensor([[True], [True]]), torch.tensor([[False], [False]])
+    torch.testing.assert_close(known.latents(rows, there, read), seen[rows])
+    torch.testing.assert_close(known.latents(rows, there, exactly), exact[rows])
+    torch.testing.assert_close(known.latents(rows, back, exactly), pairs.latents(embedder.features(own))[rows])
+    off = known.latents(rows, back, read) - known.latents(rows, back, exactly)
+    assert (off.norm(dim=1) > 0.5 * (seen - exact)[rows].norm(dim=1)).all()  # as far from the exact one as a read one
 
 
 @pytest.mark.parametrize(("at_px", "off_px"), [((64.0, 126.5), 2.0), ((64.0, 131.0), 3.0), ((0.5, 60.0), 2.0)])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch (the extra train) is not installed")
 
-from models.tiny.train import parser, texture  # noqa: E402
+from models.tiny.train import parser, swapper, texture  # noqa: E402
 from models.tiny.train.muon import Muon, hidden_weights, orthogonal  # noqa: E402
 
 
@@ -78,3 +79,17 @@ def test_overlap_counts_a_small_class_as_much_as_a_large_one() -> None:
     without = torch.full((1, 19, 20, 20), -20.0)
     without[:, 0] = 20.0
     assert 0.49 < parser._overlap_loss(without, classes) < 0.52
+
+
+def test_decibels_ask_the_same_of_every_swap() -> None:
+    truth, mask = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8)
+    mask[:, :, 2:6, 2:6] = 1.0
+    off = torch.tensor([0.4, 0.1])[:, None, None, None].expand_as(truth).clone().requires_grad_()
+    told = swapper._decibels(off, truth, mask)
+    by_hand = [10.0 * math.log10(value**2 * 48 / 49 / swapper._NEAR + 1.0) for value in (0.4, 0.1)]
+    assert float(told.detach()) == pytest.approx(sum(by_hand) / 2, rel=1e-5)
+    (slope,) = torch.autograd.grad(told, off)
+    gains = (slope * off.detach()).sum((1, 2, 3))  # of the same share of each swap's error
+    assert float(gains[0] / gains[1]) == pytest.approx(1.0, abs=0.06)
+    assert float(slope[:, :, :2].abs().max()) == 0.0  # outside of the face
+    assert float(swapper._decibels(truth, truth, mask)) == 0.0

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.tiny.renderer import names
-from models.tiny.train import face_maps, identity, onnx_out, session, texture
+from models.tiny.train import face_maps, identity, onnx_out, pairs, session, texture
 from models.tiny.train.embedder import Embedder, Reader
 from models.tiny.train.folders import cache_folder
 from models.tiny.train.layers import Styled
@@ -24,19 +23,13 @@ _EDGES = ("leave", "areas", "palette", "gains", "points", "heat", "unbend", "ide
 _POLISH = 0.55  # share of the budget after which the slower losses join: reading who it is, energy and colour of detail
 _WEIGHTS = {
     "pixel": 2.0, "square": 20.0, "detail": 5.0, "coarse": 4.0, "points": 10.0, "cells": 0.2, "about": 0.5, "who": 2.0,
-    "energy": 0.25, "fringe": 20.0,
+    "energy": 0.25, "fringe": 20.0, "decibels": 0.04,
 }  # fmt: skip
 _SPREAD = 0.55  # standard deviation of a visible identity parameter
-# What of a target, beside its visible identity, the network is told to read: its face's shape, pose, expression, light.
-_ABOUT = (
-    "face_width", "jaw_width", "chin_length", "yaw", "pitch", "roll", "open", "wide", "smile", "blink", "gaze_x",
-    "gaze_y", "brow_raise", "light_x", "light_y", "light_gain", "ambient", "warmth", "glasses", "round", "press",
-    "tuck", "tongue", "squint", "brow_tense", "rim_x", "rim_gain", "sky_r", "sky_g", "sky_b",
-    "floor_r", "floor_g", "floor_b",
-)  # fmt: skip
 _QUICK = 8.0  # how much faster a few small layers learn than their rate says
 _FOUND = 0.011  # how far off a coordinate of a point will be found, standard deviation: 0.7 px of 128
 _SHAPE_STEPS = 8000
+_NEAR = 5e-4  # a squared error of 33 dB: what is nearer need not be nearer still, as somebody with their own face
 _READ = 0.08  # share of the budget in which the network learns to read, and does not paint yet
 
 
@@ -80,7 +73,7 @@ class Swapper(nn.Module):  # type: ignore[misc]
         self.points = nn.Linear(_SEEN, 2 * face_maps.POINTS)
         self.heat = nn.Sequential(nn.Conv2d(64, 24, 3, 1, 1), nn.ReLU(), nn.Conv2d(24, face_maps.POINTS, 1))
         self.colours = nn.Linear(3 * face_maps.SPOTS, _SEEN)
-        self.about = nn.Linear(_SEEN, known + len(_ABOUT))  # in training alone
+        self.about = nn.Linear(_SEEN, known + len(pairs.ABOUT))  # in training alone
         self.mix, self.unmix = nn.Linear(_HIDDEN + _SEEN, 96), nn.Linear(96, _HIDDEN)
         self.bend = nn.Linear(known + 2 * face_maps.POINTS + _SEEN, 128)
         self.unbend = nn.Linear(128, 2 * face_maps.POINTS)
@@ -207,12 +200,6 @@ def load_embedder(checkpoint: Path, device: str, look: str = "classic") -> Embed
     return embedder
 
 
-def latents(embeddings: Tensor) -> Tensor:
-    """Embeddings [n,512] -> unit latents, as the published systems compute them from emap."""
-    mapped = nn.functional.normalize(embeddings, dim=1) @ torch.from_numpy(identity.emap()).to(embeddings.device)
-    return nn.functional.normalize(mapped, dim=1)
-
-
 def start_from(network: Swapper, latent: Tensor, goal: Tensor) -> float:
     """Sets the first layer to the least-squares map from latents to identity parameters; returns its R2."""
     ones = torch.cat([latent, torch.ones(len(latent), 1)], 1).double()
@@ -250,17 +237,19 @@ def learn_shapes(network: Swapper, who: Tensor, where: Tensor, steps: int, seed:
     return off
 
 
-def about_targets(people: np.ndarray, look: str) -> Tensor:
-    """What a target has to be read as [n,k]: visible identity and _ABOUT of people [n,121], each standardized."""
-    named = [name for group in range(3) for name in names(group, look)]
-    inner = identity.visible(people[:, : identity.parameters(look)], look)
-    told = np.concatenate([inner, people[:, [named.index(name) for name in _ABOUT]]], 1)
-    return torch.from_numpy(((told - told.mean(0)) / (told.std(0) + 1e-6)).astype(np.float32))
-
-
 def _coarse(difference: Tensor) -> Tensor:
     """Error of local means at four sizes: a tint that is small at every pixel is large here, and is learnt early."""
     return torch.stack([nn.functional.avg_pool2d(difference, size).abs().mean() for size in (4, 8, 16, 32)]).sum()
+
+
+def _decibels(out: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """How far swaps are from their truths inside the mask [n,1,h,w], in dB above _NEAR, a mean over the swaps.
+
+    Squares alone ask most of the worst swap of a batch; here a tenth less counts the same in each.
+    """
+    share = mask.expand_as(truth).sum((1, 2, 3)) + 1.0
+    squares = (mask * (out.float() - truth) ** 2).sum((1, 2, 3)) / share
+    return 10.0 * torch.log10(squares / _NEAR + 1.0).mean()
 
 
 def _embed_all(checkpoint: Path, embedder: Embedder, sources: np.ndarray, device: str) -> Tensor:
@@ -297,27 +286,25 @@ def main() -> None:
     checkpoint = Path(given.out).with_name("tiny_embedder.pt")
     data = session.samples(given, "swap")
     embedder = load_embedder(checkpoint, given.device, given.look)
-    goal = torch.from_numpy(identity.visible(np.asarray(data["inner"], np.float32), given.look))
-    seen = latents(_embed_all(checkpoint, embedder, data["source"], given.device))
-    clean = latents(embedder.cpu().features(goal))
+    seen = pairs.latents(_embed_all(checkpoint, embedder, data["source"], given.device))
+    known = pairs.pairs(data, seen, embedder.cpu(), given.look)
     embedder.to(given.device)
     network = Swapper(given.look)
-    print(f"swapper: identity from latents at the start, R2 {start_from(network, seen, goal):.3f}", flush=True)
-    where = torch.from_numpy(np.array(data["points"], np.float32)) / 63.5 - 1.0
-    network.points.bias.data = where[:, 0].mean(0).flatten()
-    network.maps.usual.copy_(where[:, 1].mean(0))
-    about = about_targets(np.asarray(data["person"]), given.look)
+    fit = start_from(network, seen, known.goal[:, 1])
+    print(f"swapper: identity from latents at the start, R2 {fit:.3f}", flush=True)
+    network.points.bias.data = known.where[:, 0].mean(0).flatten()
+    network.maps.usual.copy_(known.where[:, 1].mean(0))
     shelf = session.Shelf({name: np.asarray(data[name]) for name in ("target", "truth", "mask")}, given.device)
-    goal, where, clean, seen, about = (part.to(given.device) for part in (goal, where, clean, seen, about))
+    known, seen = known.moved(given.device), seen.to(given.device)
     paint_from = given.paint_from if given.paint_from is not None else 0.0 if given.resume else _READ
-    order = session.batches(len(goal), given.batch, given.seed)
+    order = session.batches(len(seen), given.batch, given.seed)
     rng = np.random.default_rng(given.seed + 5)
 
     def begin(network: nn.Module) -> None:
         steps = min(_SHAPE_STEPS, 100 * given.steps) if given.steps else _SHAPE_STEPS
         with torch.no_grad():
             who = network.who(seen)
-        off = learn_shapes(network, who, where, steps, given.seed)
+        off = learn_shapes(network, who, known.where, steps, given.seed)
         print(f"swapper: points of another identity from exact ones, {off:.2f} px off", flush=True)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
@@ -326,14 +313,20 @@ def main() -> None:
         mask = shelf.take("mask", pick).float()[:, None] / 255.0
         rows = torch.from_numpy(pick).to(given.device)
         exact = torch.from_numpy(rng.random((len(pick), 1)) < 0.25).to(given.device)
-        latent = torch.where(exact, clean[rows], seen[rows])
+        back = torch.from_numpy(rng.random(len(pick)) < 0.5).to(given.device)
+        turned = back[:, None, None, None]
+        target, truth = torch.where(turned, truth, target), torch.where(turned, target, truth)
+        own, to = back.long(), 1 - back.long()
+        latent = known.latents(rows, to, exact)
         target = target.contiguous(memory_format=torch.channels_last)
         with session.mixed(given.device):
             read = network.read(target, latent)
+        here, there = known.where[rows, own], known.where[rows, to]
+        said = network.about(_QUICK * read.seen.float())
         told = {
-            "points": nn.functional.smooth_l1_loss(read.points, where[rows][:, [0, 0, 1]], beta=0.01),
-            "cells": network.maps.missed(read.logs, where[rows, 0]),
-            "about": nn.functional.smooth_l1_loss(network.about(_QUICK * read.seen.float()), about[rows]),
+            "points": nn.functional.smooth_l1_loss(read.points, torch.stack([here, here, there], 1), beta=0.01),
+            "cells": network.maps.missed(read.logs, here),
+            "about": nn.functional.smooth_l1_loss(said, known.about[rows, own]),
         }
         if at.spent < paint_from:
             return _summed(told)
@@ -348,11 +341,12 @@ def main() -> None:
             "square": (weight * (out - truth) ** 2).mean(),
             "detail": (weight * (texture.detail(out) - fine).abs()).mean(),
             "coarse": _coarse((out - truth) * (0.3 + mask)),
+            "decibels": _decibels(out, truth, mask),
         }
         if at.spent >= given.polish_from:
             with session.mixed(given.device):
                 judged = embedder.reader((out.clamp(0, 1) * 2.0 - 1.0)[:, :, :112, 8:120])
-            told["who"] = nn.functional.smooth_l1_loss(judged.float(), goal[rows], beta=0.15)
+            told["who"] = nn.functional.smooth_l1_loss(judged.float(), known.goal[rows, to], beta=0.15)
             told["energy"] = texture.energy_loss(out, truth, mask)
             told["fringe"] = texture.fringe_loss(out, truth, mask)
         return _summed(told)
