@@ -30,6 +30,7 @@ HOLE_FROM_S = Fraction(1, 50)
 HOLE_TO_S = 60
 # Less is the delay of an encoder, or a length that was rounded.
 CUT_FROM_S = 0.5
+_NO_LENGTH = 0x7FFF0000  # bytes: what writes a WAV file into a pipe states this much or more
 
 
 class AudioSource:
@@ -42,6 +43,8 @@ class AudioSource:
         self._stream = _pick(uri, container, track)
         own = self._stream.duration is not None or len(container.streams) == 1  # not of the picture beside it
         self._stated_s = (self.duration_s or 0.0) if own else 0.0
+        if container.format.name == "wav" and Path(uri).is_file():
+            self._stated_s = max(self._stated_s, _stated_by_wav(uri))
         self._expected_s: Fraction | None = None
         self._said = ""
 
@@ -164,6 +167,22 @@ def read_audio(uri: str | Path, *, rate_hz: int) -> F32:
     """The whole sound of a file at once, mono float32."""
     with open_audio(uri, rate_hz=rate_hz) as source:
         return np.concatenate(list(source))
+
+
+def _stated_by_wav(name: str) -> float:
+    """How many seconds the header of a WAV file says, 0 where it says nothing; FFmpeg tells what the file holds."""
+    with Path(name).open("rb") as file:
+        file.seek(12)
+        bytes_per_s = 0
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                return size / bytes_per_s if bytes_per_s and size < _NO_LENGTH else 0.0
+            body = file.tell()
+            if head[:4] == b"fmt ":
+                bytes_per_s = int.from_bytes(file.read(12)[8:], "little")
+            file.seek(body + size + size % 2)
+    return 0.0
 
 
 def _silence(like: av.AudioFrame, samples: int) -> Iterator[av.AudioFrame]:

@@ -233,7 +233,10 @@ def test_lost_packets_are_counted_and_leave_silence(tmp_path: Path) -> None:
     assert np.corrcoef(ends)[0, 1] > 0.99, "what follows stays in its place"
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mp3", "libmp3lame"), ("flac", "flac"), ("mkv", "aac")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp3", "libmp3lame"), ("flac", "flac"), ("mkv", "aac"), ("wav", "pcm_s16le"), ("wav", "pcm_f32le")],
+)
 def test_a_file_that_is_cut_off_is_known_by_the_length_it_states(suffix: str, codec: str, tmp_path: Path) -> None:
     path = encode(tmp_path / f"a.{suffix}", codec, 48000, voice(4 * 48000, rate_hz=48000, seed=8))
     with open_audio(path, rate_hz=16000) as source:
@@ -245,6 +248,18 @@ def test_a_file_that_is_cut_off_is_known_by_the_length_it_states(suffix: str, co
         came_s = sum(map(len, source)) / 16000
         assert 0.4 * length_s < came_s < 0.8 * length_s
         assert source.condition.cut_s == pytest.approx(length_s - came_s, abs=0.1)
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0xFFFFFFFF])
+def test_a_wav_file_that_was_written_into_a_pipe_states_no_length(size: int, tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.wav", "pcm_s16le", 48000, voice(48000, rate_hz=48000, seed=8))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(data)
+    with open_audio(path, rate_hz=16000) as source:
+        assert sum(map(len, source)) == pytest.approx(16000, abs=4)
+        assert source.condition.cut_s == 0.0
 
 
 def test_sound_that_is_shorter_than_its_picture_is_not_cut_off(tmp_path: Path) -> None:
