@@ -20,6 +20,17 @@ ABOUT = (
     "tuck", "tongue", "squint", "brow_tense", "rim_x", "rim_gain", "sky_r", "sky_g", "sky_b",
     "floor_r", "floor_g", "floor_b",
 )  # fmt: skip
+# Whose sign turns in a mirror, of an identity and of a moment.
+_SIDES = ("mole_place", "yaw", "roll", "gaze_x", "light_x", "rim_x")
+# The 98 points in a mirror: those of the other side, each with its first and last; the rest mirror into themselves.
+_SWAPPED = (
+    *((i, 32 - i) for i in range(16)), *((33 + i, 46 - i) for i in range(5)), *((38 + i, 50 - i) for i in range(4)),
+    (55, 59), (56, 58), *((60 + i, 72 - i) for i in range(5)), *((65 + i, 75 - i) for i in range(3)),
+    *((76 + i, 82 - i) for i in range(3)), (83, 87), (84, 86), (88, 92), (89, 91), (93, 95), (96, 97),
+)  # fmt: skip
+MIRRORED = list(range(98))
+for _one, _other in _SWAPPED:
+    MIRRORED[_one], MIRRORED[_other] = _other, _one
 
 
 def latents(embeddings: Tensor) -> Tensor:
@@ -37,16 +48,17 @@ def about_targets(people: np.ndarray, look: str) -> Tensor:
 
 
 class Pairs(NamedTuple):
-    """What is known of n pairs, each of which can be learnt both ways: column 0 is of the target, 1 of the truth.
+    """What is known of n pairs, each of which can be learnt both ways and in a mirror, without another drawing.
 
-    The truth of a pair is also a target, and the target its truth: no second picture has to be drawn.
+    Column 0 is of the target, 1 of the truth, which is also a target whose truth the target is; 2 and 3 are of the
+    same two in a mirror (freckles and strands, which a number does not tell, are then on the other side).
     """
 
-    goal: Tensor  # visible identity [n,2,k]
-    clean: Tensor  # latents of it [n,2,512]
+    goal: Tensor  # visible identity [n,4,k]
+    clean: Tensor  # latents of it [n,4,512]
     noise: Tensor  # what a latent read from a picture of the source is beside the exact one [n,512]
-    where: Tensor  # points [n,2,98,2]
-    about: Tensor  # what each picture has to be read as [n,2,m]
+    where: Tensor  # points [n,4,98,2]
+    about: Tensor  # what each picture has to be read as [n,4,m]
 
     def latents(self, rows: Tensor, to: Tensor, exact: Tensor) -> Tensor:
         """Unit latents [b,512] of who the swaps show: column `to` of each row, where not exact as a picture says it."""
@@ -60,12 +72,15 @@ class Pairs(NamedTuple):
 
 def pairs(data: Mapping[str, np.ndarray], seen: Tensor, embedder: Embedder, look: str) -> Pairs:
     """From the arrays of drawn swaps and the latents [n,512] that were read from the pictures of their sources."""
+    named = [name for group in range(3) for name in names(group, look)]
     people = np.array(data["person"], np.float32)
     other = people.copy()
     other[:, : identity.parameters(look)] = data["inner"]
-    inner = np.concatenate([people, other])[:, : identity.parameters(look)]
-    goal = torch.from_numpy(identity.visible(inner, look))
-    about = about_targets(np.concatenate([people, other]), look)
-    each = [torch.stack(part.chunk(2), 1) for part in (goal, latents(embedder.features(goal)), about)]
+    signs = np.array([-1.0 if name in _SIDES else 1.0 for name in named], np.float32)
+    each = np.concatenate([people, other, people * signs, other * signs])
+    goal = torch.from_numpy(identity.visible(each[:, : identity.parameters(look)], look))
+    told = (goal, latents(embedder.features(goal)), about_targets(each, look))
+    goal, clean, about = (torch.stack(part.chunk(4), 1) for part in told)
     where = torch.from_numpy(np.array(data["points"], np.float32)) / 63.5 - 1.0
-    return Pairs(each[0], each[1], seen - each[1][:, 1], where, each[2])
+    mirrored = where[:, :, MIRRORED] * torch.tensor([-1.0, 1.0])
+    return Pairs(goal, clean, seen - clean[:, 1], torch.cat([where, mirrored], 1), about)

@@ -304,7 +304,7 @@ def main() -> None:
         steps = min(_SHAPE_STEPS, 100 * given.steps) if given.steps else _SHAPE_STEPS
         with torch.no_grad():
             who = network.who(seen)
-        off = learn_shapes(network, who, known.where, steps, given.seed)
+        off = learn_shapes(network, who, known.where[:, :2], steps, given.seed)
         print(f"swapper: points of another identity from exact ones, {off:.2f} px off", flush=True)
 
     def step(network: nn.Module, at: session.At) -> dict[str, Tensor]:
@@ -316,7 +316,11 @@ def main() -> None:
         back = torch.from_numpy(rng.random(len(pick)) < 0.5).to(given.device)
         turned = back[:, None, None, None]
         target, truth = torch.where(turned, truth, target), torch.where(turned, target, truth)
-        own, to = back.long(), 1 - back.long()
+        mirrored = torch.from_numpy(rng.random(len(pick)) < 0.5).to(given.device)
+        target, truth, mask = (
+            torch.where(mirrored[:, None, None, None], part.flip(3), part) for part in (target, truth, mask)
+        )
+        own, to = 2 * mirrored.long() + back.long(), 2 * mirrored.long() + 1 - back.long()
         latent = known.latents(rows, to, exact)
         target = target.contiguous(memory_format=torch.channels_last)
         with session.mixed(given.device):
