@@ -125,12 +125,12 @@ def test_a_pair_is_learnt_both_ways() -> None:
     samples = [store._one_swap(np.random.default_rng([1, i]), "film") for i in range(6)]
     data = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
     embedder = embedder_module.Embedder(embedder_module.Reader("film"))
-    inner = torch.from_numpy(identity.visible(data["inner"], "film"))
+    inner = torch.from_numpy(identity.visible(data["inner"].astype(np.float32), "film"))
     exact = pairs.latents(embedder.features(inner))
     seen = torch.nn.functional.normalize(exact + 0.05 * torch.randn(exact.shape), dim=1)
     known = pairs.pairs(data, seen, embedder, "film")
 
-    own = torch.from_numpy(identity.visible(data["person"][:, :36], "film"))
+    own = torch.from_numpy(identity.visible(data["person"][:, :36].astype(np.float32), "film"))
     torch.testing.assert_close(known.goal[:, :2], torch.stack([own, inner], 1))
     torch.testing.assert_close((known.where[:, 1] + 1.0) * 63.5, torch.from_numpy(data["points"][:, 1]))
     assert (known.about[:, 0, 36:] == known.about[:, 1, 36:]).all()  # pose, expression and light stay
