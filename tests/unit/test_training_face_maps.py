@@ -147,6 +147,19 @@ def test_a_pair_is_learnt_both_ways() -> None:
     assert (off.norm(dim=1) > 0.5 * (seen - exact)[rows].norm(dim=1)).all()  # as far from the exact one as a read one
 
 
+def test_pictures_and_columns_turn_together() -> None:
+    count = 64
+    target = torch.arange(count).float()[:, None, None, None] + torch.tensor([0.0, 0.25]).expand(count, 3, 2, 2)
+    truth, mask = target + 0.5, target[:, :1] + 100.0
+    (first, second, over), own, to = pairs.turned(np.random.default_rng(1), target, truth, mask)
+    assert {(int(a), int(b)) for a, b in zip(own, to, strict=True)} == {(0, 1), (1, 0), (2, 3), (3, 2)}
+    for column, pictures in ((own, first), (to, second)):
+        by_hand = torch.where((column % 2 == 1)[:, None, None, None], truth, target)
+        in_mirror = (column >= 2)[:, None, None, None]
+        torch.testing.assert_close(pictures, torch.where(in_mirror, by_hand.flip(3), by_hand))
+    torch.testing.assert_close(over, torch.where((own >= 2)[:, None, None, None], mask.flip(3), mask))
+
+
 def test_a_person_in_a_mirror_is_who_the_numbers_say() -> None:
     assert sorted(pairs.MIRRORED) == list(range(98))
     person = random_person(np.random.default_rng(3), look="film").set({"yaw": 20.0, "roll": 5.0, "open": 0.3})

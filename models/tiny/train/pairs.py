@@ -84,3 +84,17 @@ def pairs(data: Mapping[str, np.ndarray], seen: Tensor, embedder: Embedder, look
     where = torch.from_numpy(np.array(data["points"], np.float32)) / 63.5 - 1.0
     mirrored = where[:, :, MIRRORED] * torch.tensor([-1.0, 1.0])
     return Pairs(goal, clean, seen - clean[:, 1], torch.cat([where, mirrored], 1), about)
+
+
+def turned(
+    rng: np.random.Generator, target: Tensor, truth: Tensor, mask: Tensor
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Pictures [b,c,h,w] with half of the pairs the other way round and half in a mirror, and two columns of Pairs [b].
+
+    The columns are those of the target and of the truth as they are then.
+    """
+    back, mirrored = (torch.from_numpy(rng.random(len(target)) < 0.5).to(target.device) for _ in range(2))
+    round_, over = back[:, None, None, None], mirrored[:, None, None, None]
+    pictures = (torch.where(round_, truth, target), torch.where(round_, target, truth), mask)
+    first = 2 * mirrored.long()
+    return [torch.where(over, part.flip(3), part) for part in pictures], first + back.long(), first + 1 - back.long()

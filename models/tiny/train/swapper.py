@@ -313,14 +313,7 @@ def main() -> None:
         mask = shelf.take("mask", pick).float()[:, None] / 255.0
         rows = torch.from_numpy(pick).to(given.device)
         exact = torch.from_numpy(rng.random((len(pick), 1)) < 0.25).to(given.device)
-        back = torch.from_numpy(rng.random(len(pick)) < 0.5).to(given.device)
-        turned = back[:, None, None, None]
-        target, truth = torch.where(turned, truth, target), torch.where(turned, target, truth)
-        mirrored = torch.from_numpy(rng.random(len(pick)) < 0.5).to(given.device)
-        target, truth, mask = (
-            torch.where(mirrored[:, None, None, None], part.flip(3), part) for part in (target, truth, mask)
-        )
-        own, to = 2 * mirrored.long() + back.long(), 2 * mirrored.long() + 1 - back.long()
+        (target, truth, mask), own, to = pairs.turned(rng, target, truth, mask)
         latent = known.latents(rows, to, exact)
         target = target.contiguous(memory_format=torch.channels_last)
         with session.mixed(given.device):
