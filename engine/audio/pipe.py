@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.audio.pcm import Condition, PcmInput
+from engine.audio.wav_chunks import wav_chunks
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import words
 
@@ -124,13 +125,7 @@ class PcmPipe:
                 explain(self.name, "a wav header", repr(head[:12]), "write one, or say what the raw samples are")
             )
         form: RawPcm | None = None
-        passed = 0
-        while passed < _MOST_HEADER_BYTES:
-            name, size = struct.unpack("<4sI", self._exactly(8))
-            if name == b"data":
-                break
-            passed += size
-            chunk = self._exactly(min(size + size % 2, _MOST_HEADER_BYTES))
+        for name, _, chunk in wav_chunks(self._exactly, _MOST_HEADER_BYTES):
             if name == b"fmt ":
                 form = _form_of(self.name, chunk)
         if form is None:

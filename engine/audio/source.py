@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.audio.pcm import Condition, Resampler
+from engine.audio.wav_chunks import wav_chunks
 from engine.errors import InputError, MediaError, explain
 from engine.video.pyav import FFMPEG_ERRORS, ffmpeg_url, is_url, words, words_on_retry
 
@@ -30,6 +31,7 @@ HOLE_FROM_S = Fraction(1, 50)
 HOLE_TO_S = 60
 # Less is the delay of an encoder, or a length that was rounded.
 CUT_FROM_S = 0.5
+_MOST_HEADER_BYTES = 1 << 24  # of all that a wav file holds before its samples; a damaged size must not fill the memory
 _NO_LENGTH = 0x7FFF0000  # bytes: what writes a WAV file into a pipe states this much or more
 
 
@@ -169,19 +171,16 @@ def read_audio(uri: str | Path, *, rate_hz: int) -> F32:
         return np.concatenate(list(source))
 
 
-def _stated_by_wav(name: str) -> float:
+def _stated_by_wav(path: str) -> float:
     """How many seconds the header of a WAV file says, 0 where it says nothing; FFmpeg tells what the file holds."""
-    with Path(name).open("rb") as file:
+    with Path(path).open("rb") as file:
         file.seek(12)
         bytes_per_s = 0
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[4:], "little")
-            if head[:4] == b"data":
-                return size / bytes_per_s if bytes_per_s and size < _NO_LENGTH else 0.0
-            body = file.tell()
-            if head[:4] == b"fmt ":
-                bytes_per_s = int.from_bytes(file.read(12)[8:], "little")
-            file.seek(body + size + size % 2)
+        for name, size, chunk in wav_chunks(file.read, _MOST_HEADER_BYTES):
+            if name == b"fmt ":
+                bytes_per_s = int.from_bytes(chunk[8:12], "little")
+            elif name == b"data" and bytes_per_s and size < _NO_LENGTH:
+                return size / bytes_per_s
     return 0.0
 
 

@@ -14,7 +14,7 @@ from models.tiny.train import identity, onnx_out, session
 from models.tiny.train.layers import ConvBlock, Residual
 from models.tiny.train.recipe import Drawn
 
-_TURNED = ("mole_place",)  # parameters that a mirror turns round
+TURNED = ("mole_place",)  # parameters that a mirror turns round
 
 
 class Reader(nn.Module):  # type: ignore[misc]
@@ -47,7 +47,7 @@ class Embedder(nn.Module):  # type: ignore[misc]
         self.reader = reader
         parts = identity.feature_map(look=reader.look)
         linear, frequencies, phases, mean = (torch.tensor(a, dtype=torch.float32) for a in parts)
-        signs = [-1.0 if name in _TURNED else 1.0 for name in names(0, reader.look)]
+        signs = [-1.0 if name in TURNED else 1.0 for name in names(0, reader.look)]
         self.register_buffer("signs", torch.tensor(signs))
         self.register_buffer("linear", linear)
         self.register_buffer("frequencies", frequencies)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.tiny.renderer import names
 from models.tiny.train import identity
-from models.tiny.train.embedder import Embedder
+from models.tiny.train.embedder import TURNED, Embedder
 
 # What of a target, beside its visible identity, a swapper is told to read: its face's shape, pose, expression, light.
 ABOUT = (
@@ -21,7 +21,7 @@ ABOUT = (
     "floor_r", "floor_g", "floor_b",
 )  # fmt: skip
 # Whose sign turns in a mirror, of an identity and of a moment.
-_SIDES = ("mole_place", "yaw", "roll", "gaze_x", "light_x", "rim_x")
+_SIDES = (*TURNED, "yaw", "roll", "gaze_x", "light_x", "rim_x")
 # The 98 points in a mirror: those of the other side, each with its first and last; the rest mirror into themselves.
 _SWAPPED = (
     *((i, 32 - i) for i in range(16)), *((33 + i, 46 - i) for i in range(5)), *((38 + i, 50 - i) for i in range(4)),
@@ -39,9 +39,14 @@ def latents(embeddings: Tensor) -> Tensor:
     return nn.functional.normalize(mapped, dim=1)
 
 
+def _named(look: str) -> list[str]:
+    """What the numbers of a person say, in their order."""
+    return [name for group in range(3) for name in names(group, look)]
+
+
 def about_targets(people: np.ndarray, look: str) -> Tensor:
     """What a target has to be read as [n,k]: visible identity and ABOUT of people [n,121], each standardized."""
-    named = [name for group in range(3) for name in names(group, look)]
+    named = _named(look)
     inner = identity.visible(people[:, : identity.parameters(look)], look)
     told = np.concatenate([inner, people[:, [named.index(name) for name in ABOUT]]], 1)
     return torch.from_numpy(((told - told.mean(0)) / (told.std(0) + 1e-6)).astype(np.float32))
@@ -62,8 +67,7 @@ class Pairs(NamedTuple):
 
     def latents(self, rows: Tensor, to: Tensor, exact: Tensor) -> Tensor:
         """Unit latents [b,512] of who the swaps show: column `to` of each row, where not exact as a picture says it."""
-        read = torch.where(exact, torch.zeros_like(self.noise[rows]), self.noise[rows])
-        return nn.functional.normalize(self.clean[rows, to] + read, dim=1)
+        return nn.functional.normalize(self.clean[rows, to] + ~exact * self.noise[rows], dim=1)
 
     def moved(self, device: str) -> Pairs:
         """The same on a device."""
@@ -72,11 +76,10 @@ class Pairs(NamedTuple):
 
 def pairs(data: Mapping[str, np.ndarray], seen: Tensor, embedder: Embedder, look: str) -> Pairs:
     """From the arrays of drawn swaps and the latents [n,512] that were read from the pictures of their sources."""
-    named = [name for group in range(3) for name in names(group, look)]
     people = np.array(data["person"], np.float32)
     other = people.copy()
     other[:, : identity.parameters(look)] = data["inner"]
-    signs = np.array([-1.0 if name in _SIDES else 1.0 for name in named], np.float32)
+    signs = np.array([-1.0 if name in _SIDES else 1.0 for name in _named(look)], np.float32)
     each = np.concatenate([people, other, people * signs, other * signs])
     goal = torch.from_numpy(identity.visible(each[:, : identity.parameters(look)], look))
     told = (goal, latents(embedder.features(goal)), about_targets(each, look))
