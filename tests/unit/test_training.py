@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -396,6 +397,7 @@ def test_a_paused_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         threads=1, learning_rate=0.01, batch=1, drawn=(Drawn("embed", "film", 3, 1),),
     )  # fmt: skip
     seen: list[int] = []
+    other = tmp_path / "other.pt"
 
     def step(network: object, at: Any) -> dict[str, object]:
         seen.append(at.done)
@@ -415,9 +417,14 @@ def test_a_paused_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         for _ in range(2):
             session.run("net", given, torch.nn.Conv2d(2, 2, 1), step, lambda network, path: path.touch())
             assert given.out.exists() == (len(seen) > 3)
+            if len(seen) == 3:
+                shutil.copy(tmp_path / "net.paused.pt", other)
     finally:
         session._Run = real
     assert seen == [0, 1, 2, 3, 4, 5]
     record = json.loads((tmp_path / "net.json").read_text())[0]
     assert (record["steps"], record["learning_rate"], record["drawn"]) == (6, 0.01, ["3 embed, film"])
     assert not (tmp_path / "net.paused.pt").exists()
+    given.out, given.resume = tmp_path / "next.onnx", other  # another run may start from a paused one
+    session.run("net", given, torch.nn.Conv2d(2, 2, 1), step, lambda network, path: path.touch())
+    assert [each["steps"] for each in json.loads((tmp_path / "next.json").read_text())] == [3, 6]

@@ -284,7 +284,7 @@ class _Run:
         saved = {
             "network": self.network.state_dict(), "average": self.average.network.state_dict(),
             "seen": self.average.seen, "optimisers": [each.state_dict() for each, _ in self._optimisers],
-            "progress": self.progress,
+            "progress": self.progress, "runs": _runs(self.given, self.progress),
             "given": {key: str(value) for key, value in vars(self.given).items()},
         }  # fmt: skip
         self.state_path.parent.mkdir(parents=True, exist_ok=True)
@@ -293,11 +293,12 @@ class _Run:
         part.replace(self.state_path)
 
 
-def _record(given: argparse.Namespace, done: int, minutes: float) -> dict[str, object]:
+def _runs(given: argparse.Namespace, at: Progress) -> list[dict[str, object]]:
+    """The record of all runs that led to a network, the one that is here or paused the last."""
     device = torch.cuda.get_device_name() if given.device.startswith("cuda") else "cpu"
-    return {
-        "steps": done,
-        "minutes": round(minutes, 1),
+    own = {
+        "steps": at.done,
+        "minutes": round(at.minutes, 1),
         "seed": given.seed,
         "look": given.look,
         "device": device,
@@ -306,6 +307,7 @@ def _record(given: argparse.Namespace, done: int, minutes: float) -> dict[str, o
         "learning_rate": given.learning_rate * given.rate,
         "drawn": [f"{each.count} {each.kind}, {each.look}" for each in given.drawn],
     }
+    return [*at.runs, own]
 
 
 class _Means:
@@ -391,10 +393,9 @@ def run(
 
 def _keep(own: _Run, given: argparse.Namespace, export: Callable[[nn.Module, Path], None]) -> None:
     """Checkpoint, ONNX file, loss curve and the record of all runs that led to them; the record comes last."""
-    out, at = Path(given.out), own.progress
-    runs = [*at.runs, _record(given, at.done, at.minutes)]
+    out, runs = Path(given.out), _runs(given, own.progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"average": own.average.network.state_dict(), "runs": runs, "look": given.look}, out.with_suffix(".pt"))
     export(copy.deepcopy(own.average.network).cpu().float(), out)
-    out.with_suffix(".curve.json").write_text(json.dumps(at.curve))
+    out.with_suffix(".curve.json").write_text(json.dumps(own.progress.curve))
     out.with_suffix(".json").write_text(json.dumps(runs))
