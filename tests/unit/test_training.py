@@ -107,7 +107,7 @@ def test_what_is_named_and_what_it_needs_is_planned_in_order(tmp_path: Path) -> 
     command = by_name["swapper"].command
     assert command[1:3] == ["-m", "models.tiny.train.swapper"]
     assert option(command, "--out") == str(tmp_path / "tiny_swapper.onnx")
-    assert option(command, "--count") == "20000"
+    assert option(command, "--count") == "60000"
     assert "--config" not in command
     judge = by_name["judge"].command
     assert (judge[2], option(judge, "--as"), option(judge, "--seed")) == ("models.tiny.train.embedder", "judge", "2")

@@ -93,3 +93,42 @@ def test_decibels_ask_the_same_of_every_swap() -> None:
     assert float(gains[0] / gains[1]) == pytest.approx(1.0, abs=0.06)
     assert float(slope[:, :, :2].abs().max()) == 0.0  # outside of the face
     assert float(swapper._decibels(truth, truth, mask)) == 0.0
+
+
+def test_energy_is_asked_of_a_whole_face_as_a_part_of_the_truths() -> None:
+    chance = torch.Generator().manual_seed(5)
+    truth, mask = torch.rand(2, 3, 16, 16, generator=chance), torch.zeros(2, 1, 16, 16)
+    mask[:, :, 4:12, 4:12] = 1.0
+
+    def asked(out: Any, where: Any = mask) -> float:
+        return float(texture.energy_loss(out, truth, where))
+
+    def off(energy: float) -> Any:
+        return pytest.approx(abs(math.log(texture._ENOUGH / energy)), abs=0.01)
+
+    assert asked(texture._ENOUGH**0.5 * truth) < 0.01
+    assert asked(truth) == off(1.0)
+    assert asked(0.5 * truth) == off(0.25)
+    mixed = torch.stack([1.2 * truth[0], 0.5 * truth[1]])  # what one face has too much, another does not get
+    assert asked(mixed) == pytest.approx((off(1.44).expected + off(0.25).expected) / 2, abs=0.01)
+    outside = torch.where(mask > 0.0, 0.5 * truth, 2.0 * truth)
+    inner = torch.zeros_like(mask)
+    inner[:, :, 5:11, 5:11] = 1.0  # where no neighbour is outside
+    assert asked(outside, inner) == off(0.25)
+
+
+def test_a_soft_lens_keeps_what_is_even_and_takes_a_grain_away() -> None:
+    even = torch.full((2, 3, 8, 8), 0.3)
+    grain = even + 0.1 * (-1.0) ** (torch.arange(8)[:, None] + torch.arange(8))
+    shares = torch.tensor([0.0, 1.0])[:, None, None, None]
+    assert torch.allclose(texture.softened(even, shares), even)
+    seen = texture.softened(grain, shares)
+    assert torch.equal(seen[0], grain[0])
+    assert torch.allclose(seen[1, :, 1:-1, 1:-1], even[1, :, 1:-1, 1:-1], atol=1e-6)
+    dot = torch.zeros(1, 3, 8, 8)
+    dot[:, 1, 4, 4] = 1.0  # of one channel
+    half = texture.softened(dot, torch.full((1, 1, 1, 1), 0.5))
+    assert float(half[0, 1, 4, 4]) == pytest.approx(0.625)
+    assert float(half[0, 1, 4, 5]) == pytest.approx(0.0625)
+    assert float(half[0, 1, 5, 5]) == pytest.approx(0.03125)
+    assert float(half[0, ::2].abs().max()) == 0.0
