@@ -102,15 +102,22 @@ and figures are. `--steps` makes a run independent of the clock; `--resume` and 
 - Swapper: finds the target's 98 points (a rough guess of all, then the middle of a heat map around each: cross-entropy
   of cells, smooth L1), reads the colours at them, and from both where the source's identity would have them; that last
   part is learnt from exact points before any picture. It is told who the target is too, its pose, expression and light.
+  Each drawn pair is learnt both ways, as the truth of a swap is also a target, and in a mirror.
   For the first part of a run it only reads. Then it paints, with the points drawn as lines and spread as coordinates
-  of the face: a gain and an offset for each pixel, and areas that share one of each. L1 and squares, L1 of detail and
-  of local means; late in a run also the energy of detail, the detail of colour and the embedder's reading of the
-  result against the source's true parameters. That embedder's own figures flatter the swap; those by the judge, the
-  distance to the exact truth and the pose and mouth figures do not depend on it.
+  of the face: a gain and an offset for each pixel, and areas that share one of each. L1, squares, the distance in
+  decibels that the card tells, L1 of detail and of local means; late in a run also the energy of detail, of a whole
+  face and three quarters of the truth's, the detail of colour and the embedder's reading of the result, through a lens
+  of any softness lest it make grain, against the source's true parameters. That embedder's own figures flatter the
+  swap; those by the judge, the distance to the exact truth and the pose and mouth figures do not depend on it.
   The packaged file's earlier runs, five on the classic look and five on this one, were of networks that read less; each
-  took over what fitted of the one before. Only the last is of the recipe's network; it read alone in 8 of its 84
-  minutes, the slower losses joined in its 61st (the recipe says 0.55 of a run), and its last 12 gave the energy of
-  detail a weight of 0.4 (0.25). Detector, refiner and restorer began on the classic look too. The recipe that
+  took over what fitted of the one before. The last four are of the recipe's network. The first of them read alone in
+  8 of its 84 minutes and learnt pairs one way; the slower losses joined in its 61st minute (the recipe says 0.55 of a
+  run). The second learnt pairs both ways; the distance in decibels joined in its 8th minute, the slower losses in its
+  75th, the mirror in its 105th; a pause ended it. In both, energy was asked of each small part of a face, with more
+  weight in the first's last 12 minutes. The third is of three times the pairs; the slower losses joined in its 73rd
+  minute, the lens in its 89th. The fourth goes on with less weight of the reading and more of energy and decibels, the
+  recipe's weights.
+  Detector, refiner and restorer began on the classic look too. The recipe that
   `python -m models train` follows, from nothing to the end, was not run as one.
 - The matrices below their last layers are trained by Muon in the parser, in the 68 points, and in the last runs of
   swapper, embedder, restorer and occluder; everything else, and the other networks, by AdamW.
