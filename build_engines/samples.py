@@ -262,10 +262,11 @@ class Samples:
         emap = swapper.emap()
         if emap is None:
             raise BuildError(f"{swapper.path}: wanted a stored emap, got none; add the published file again")
-        units = np.stack([embedding / np.linalg.norm(embedding) for embedding in raw]) @ emap
+        embeddings = np.stack([embedding / np.linalg.norm(embedding) for embedding in raw])
+        units = embeddings @ emap
         latents = (units / np.linalg.norm(units, axis=1, keepdims=True)).astype(np.float32)
         targets = self._crops("swapper", "target")
-        shift = max(1, len(targets) // 2)
+        shift = _farthest_turn(embeddings @ embeddings.T)
         return [{"target": crop, "source": latents[None, (i + shift) % len(targets)]} for i, crop in enumerate(targets)]
 
     def _view(self, nv12: U8) -> Nv12:
@@ -276,6 +277,16 @@ class Samples:
 
 def _normalisation(spec: Spec) -> dict[str, Any]:
     return {"mean": spec.mean_by_channel, "std": spec.std_by_channel, "order": spec.colour or "rgb"}
+
+
+def _farthest_turn(alike: F32) -> int:
+    """By how many places [n,n] cosines of faces have to turn for each face to meet another that is least like it.
+
+    The same faces come again in every frame, so a fixed number of places may give each to itself; 0 of a single face.
+    """
+    count = len(alike)
+    rows = np.arange(count)
+    return min(range(1, count), key=lambda turn: float(alike[rows, (rows + turn) % count].mean()), default=0)
 
 
 def _thinned(points: list[tuple[Nv12, F32]], most: int) -> list[tuple[Nv12, F32]]:

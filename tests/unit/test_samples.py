@@ -13,7 +13,7 @@ import pytest
 
 from build_engines.flavour import BuildError
 from build_engines.media import read_frames, read_sound
-from build_engines.samples import Samples, sample_clip
+from build_engines.samples import Samples, _farthest_turn, sample_clip
 from build_engines.sound_samples import SoundSamples
 from models.contract import load_contract
 from models.model_files import ModelFile, find
@@ -192,3 +192,11 @@ def test_mask_networks_are_given_what_they_look_at_in_a_run() -> None:
     own = Samples(sample_clip(), {"detector": find("tiny_detector"), "parser": find("tiny_parser")}, count=2)
     with pytest.raises(BuildError, match="samples: wanted a swapper, whose crops masks look at, got none; name one"):
         own.inputs("parser")
+
+
+@pytest.mark.parametrize(
+    ("who", "turn"), [("abab", 1), ("aabb", 2), ("abcabc", 1), ("aabaabaab", 1), ("aaa", 1), ("a", 0)]
+)
+def test_a_face_is_given_to_somebody_else_where_there_is_one(who: str, turn: int) -> None:
+    alike = np.array([[1.0 if one == other else 0.1 for other in who] for one in who], np.float32)
+    assert _farthest_turn(alike) == turn
