@@ -198,5 +198,5 @@ def test_mask_networks_are_given_what_they_look_at_in_a_run() -> None:
     ("who", "turn"), [("abab", 1), ("aabb", 2), ("abcabc", 1), ("aabaabaab", 1), ("aaa", 1), ("a", 0)]
 )
 def test_a_face_is_given_to_somebody_else_where_there_is_one(who: str, turn: int) -> None:
-    alike = np.array([[1.0 if one == other else 0.1 for other in who] for one in who], np.float32)
+    alike = np.array([[1.0 if one == other else 0.125 for other in who] for one in who], np.float32)
     assert _farthest_turn(alike) == turn
