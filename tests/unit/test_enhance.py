@@ -30,6 +30,7 @@ from kernels.reference import Picture, nv12_to_rgb
 from models.contract import load_contract
 from models.model_files import ModelFile, find
 from models.tiny.pack import Pack
+from models.tiny.train.restore_pictures import own_source
 from profiles.profile import Enhance as Options
 from profiles.profile import Profile, load_profile
 from tests.clips import U8, decoded
@@ -474,10 +475,9 @@ def test_the_flags_reach_the_run(tmp_path: Path) -> None:
     assert 0.1 * whole < half < 0.8 * whole  # small changes are rounded away
 
 
-def _face112(image: npt.NDArray[np.float32]) -> U8:
-    """The embedder's crop of a restorer's input [1,3,256,256]: half the size, eight pixels less at the left."""
-    halved = image[0].reshape(3, 128, 2, 128, 2).mean((2, 4))[:, :112, 8:120]
-    levels: U8 = np.clip(halved.transpose(1, 2, 0) * 127.5 + 128.0, 0.0, 255.0).astype(np.uint8)
+def _levels(image: npt.NDArray[np.float32]) -> U8:
+    """A restorer's input [1,3,h,w] of -1..1 as a picture [h,w,3]."""
+    levels: U8 = np.clip(image[0].transpose(1, 2, 0) * 127.5 + 128.0, 0.0, 255.0).astype(np.uint8)
     return levels
 
 
@@ -494,6 +494,6 @@ def test_a_restorer_is_calibrated_on_pasted_faces() -> None:
         assert -1.0 <= image.min() < image.max() <= 1.0
         apart = np.abs(image - other)[0].mean(0)
         assert apart[100:170, 90:160].mean() > 0.05
-        ours, theirs = pack.embed(np.stack([_face112(image), _face112(other)]))
+        ours, theirs = pack.embed(np.stack([own_source(_levels(image)), own_source(_levels(other))]))
         assert float(ours @ theirs) < 0.42  # another's face; that of the same person has 0.93
         assert (apart == 0).mean() > 0.2  # nothing but the face

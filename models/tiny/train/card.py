@@ -135,8 +135,8 @@ _LIMITS = """
 - Detector figures are at 640 x 640; faces under 16 pixels at the network's scale are not counted by size at all.
 - The swap is measured on single pictures. Point noise of about 4 % of the eye distance was part of its training.
 - Swaps are soft where the two people differ most: freckles and moles arrive weakly, a target's full beard leaves a
-  shadow, hairs of brows and beards are a texture but not those of the truth, lashes and lids blur, and at three times
-  its size a fine grid shows in irises. A beard smears some pixels over the face's edge, which an occlusion mask
+  shadow, brows and beards are smooth where the truth has hairs, lashes and lids blur, and enlarged a fine grid shows in
+  irises and the whites around them. A beard smears some pixels over the face's edge, which an occlusion mask
   (profiles `tiny_masked` and `tiny_sharp`) keeps off the background.
 - The occlusion mask can take a thing of the colour of skin beside a face for an ear, such as a book of the sample clip.
 - Lips follow sounds of synthetic voices; a real voice was not tried. Teeth and the edge of an open chin are soft.
